@@ -1,0 +1,16 @@
+# What every C++ file of the project is compiled with.
+
+# Warnings belong to our own files; the C++ that SWIG writes does not call this.
+function(infinilm_warnings target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic)
+  if(INFINILM_WERROR)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+endfunction()
+
+if(INFINILM_SANITIZE)
+  # These come after the build type's own flags, so that -O1 wins over -O3 and reports have line numbers.
+  set(sanitize -fsanitize=${INFINILM_SANITIZE} -fno-omit-frame-pointer)
+  add_compile_options(${sanitize} -fno-sanitize-recover=all -O1 -g)
+  add_link_options(${sanitize})
+endif()

@@ -1,0 +1,185 @@
+#include "infinilm/tensor.hpp"
+
+#include <atomic>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <utility>
+
+#include "infinilm/error.hpp"
+
+namespace infinilm {
+namespace {
+
+std::atomic<std::int64_t> buffers{0};
+
+constexpr std::align_val_t kAlignment{64};
+
+Shape row_major(const Shape& shape) {
+  Shape strides(shape.size());
+  std::int64_t step = 1;
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    strides[i] = step;
+    step *= shape[i] > 0 ? shape[i] : 1;
+  }
+  return strides;
+}
+
+// Elements from the first to one past the last that a view touches, for non-negative strides.
+std::int64_t extent(const Shape& shape, const Shape& strides) {
+  std::int64_t last = 0;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (shape[i] == 0) return 0;
+    std::int64_t step = 0;
+    const bool overflow = __builtin_mul_overflow(shape[i] - 1, strides[i], &step) ||
+                          __builtin_add_overflow(last, step, &last);
+    check<OverflowError>(!overflow, "a view of shape ", str_of(shape), " is too large");
+  }
+  return last + 1;
+}
+
+void copy_rows(const Tensor& from, std::size_t dim, const std::byte* source, std::byte*& target) {
+  const std::size_t item = from.itemsize();
+  if (dim == from.shape().size()) {
+    std::memcpy(target, source, item);
+    target += item;
+    return;
+  }
+  const auto step = from.strides()[dim] * static_cast<std::int64_t>(item);
+  for (std::int64_t i = 0; i < from.shape()[dim]; ++i) copy_rows(from, dim + 1, source + i * step, target);
+}
+
+}  // namespace
+
+Buffer::Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner)
+    : data_(static_cast<std::byte*>(data)), nbytes_(nbytes), device_(device), owner_(std::move(owner)) {
+  buffers.fetch_add(1, std::memory_order_relaxed);
+}
+
+Buffer::~Buffer() { buffers.fetch_sub(1, std::memory_order_relaxed); }
+
+std::shared_ptr<Buffer> Buffer::host(std::size_t nbytes) {
+  // One spare cache line: vector kernels may load, never use, what lies behind the end.
+  void* memory = ::operator new(nbytes + static_cast<std::size_t>(kAlignment), kAlignment);
+  std::shared_ptr<void> owner(memory, [](void* p) { ::operator delete(p, kAlignment); });
+  return std::make_shared<Buffer>(memory, nbytes, Device(), std::move(owner));
+}
+
+std::int64_t live_buffers() noexcept { return buffers.load(std::memory_order_relaxed); }
+
+Tensor::Tensor(std::shared_ptr<Buffer> buffer, DataType dtype, Shape shape, Shape strides,
+               std::size_t offset, bool read_only)
+    : buffer_(std::move(buffer)),
+      dtype_(dtype),
+      shape_(std::move(shape)),
+      strides_(std::move(strides)),
+      read_only_(read_only) {
+  const std::int64_t count = numel_of(shape_);
+  if (strides_.empty()) strides_ = row_major(shape_);
+  check(strides_.size() == shape_.size(), "expected ", shape_.size(), " strides, found ", strides_.size());
+  for (const std::int64_t s : strides_) check(s >= 0, "expected strides of 0 or more, found ", s);
+  const std::size_t bits =
+      count == 0 ? 0 : static_cast<std::size_t>(extent(shape_, strides_)) * bits_of(dtype_);
+  const std::size_t bytes = (bits + 7) / 8;
+  check(offset <= buffer_->nbytes() && bytes <= buffer_->nbytes() - offset, "a view of ", bytes,
+        " bytes at ", offset, " leaves its buffer of ", buffer_->nbytes(), " bytes");
+  data_ = buffer_->data() + offset;
+}
+
+Tensor Tensor::empty(Shape shape, DataType dtype) {
+  const auto count = static_cast<std::size_t>(numel_of(shape));
+  check<OverflowError>(count <= std::numeric_limits<std::int64_t>::max() / size_of(dtype),
+                       "a tensor of shape ", str_of(shape), " is too large");
+  return Tensor(Buffer::host(count * size_of(dtype)), dtype, std::move(shape));
+}
+
+Tensor Tensor::borrow(void* data, DataType dtype, Shape shape, Shape strides, Device device,
+                      std::shared_ptr<void> owner, bool read_only) {
+  Tensor tensor;
+  const auto count = static_cast<std::size_t>(numel_of(shape));
+  tensor.buffer_ = std::make_shared<Buffer>(data, count * size_of(dtype), device, std::move(owner));
+  tensor.data_ = static_cast<std::byte*>(data);
+  tensor.dtype_ = dtype;
+  tensor.strides_ = strides.empty() ? row_major(shape) : std::move(strides);
+  tensor.shape_ = std::move(shape);
+  tensor.read_only_ = read_only;
+  check(tensor.strides_.size() == tensor.shape_.size(), "expected ", tensor.shape_.size(),
+        " strides, found ", tensor.strides_.size());
+  return tensor;
+}
+
+Device Tensor::device() const noexcept { return buffer_ ? buffer_->device() : Device(); }
+
+std::int64_t Tensor::numel() const noexcept {
+  std::int64_t count = 1;
+  for (const std::int64_t n : shape_) count *= n;
+  return count;
+}
+
+std::size_t Tensor::nbytes() const {
+  return (static_cast<std::size_t>(numel()) * bits_of(dtype_) + 7) / 8;
+}
+
+bool Tensor::is_contiguous() const noexcept {
+  std::int64_t step = 1;
+  for (std::size_t i = shape_.size(); i-- > 0;) {
+    if (shape_[i] == 0) return true;
+    if (shape_[i] != 1 && strides_[i] != step) return false;
+    step *= shape_[i];
+  }
+  return true;
+}
+
+Tensor Tensor::reshape(Shape shape) const {
+  check(numel_of(shape) == numel(), "expected a shape of ", numel(), " elements, found ", str_of(shape));
+  check(is_contiguous(), "only a contiguous tensor can be reshaped without a copy");
+  Tensor view = *this;
+  view.strides_ = row_major(shape);
+  view.shape_ = std::move(shape);
+  return view;
+}
+
+Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
+
+Tensor Tensor::clone() const {
+  check<Error>(device().type() == DeviceType::CPU, "expected a tensor on the cpu, found one on ", device().str());
+  if (numel() == 0) return empty(shape_, dtype_);
+  Tensor copy(Buffer::host(nbytes()), dtype_, shape_);
+  if (is_contiguous()) {
+    std::memcpy(copy.data(), data_, nbytes());
+  } else {
+    std::byte* target = copy.data();
+    copy_rows(*this, 0, data_, target);
+  }
+  return copy;
+}
+
+Tensor Tensor::to(const Device& device) const {
+  if (device == this->device()) return *this;
+  throw Error(concat("cannot move a tensor from ", this->device().str(), " to ", device.str(),
+                     ": this build of infinilm has no CUDA"));
+}
+
+std::string Tensor::str() const {
+  return concat("Tensor(shape=", str_of(shape_), ", dtype=", name_of(dtype_), ", device=", device().str(), ")");
+}
+
+std::int64_t numel_of(const Shape& shape) {
+  std::int64_t count = 1;
+  bool zero = false;
+  for (const std::int64_t n : shape) {
+    check(n >= 0, "expected dimensions of 0 or more, found shape ", str_of(shape));
+    zero = zero || n == 0;
+    check<OverflowError>(zero || !__builtin_mul_overflow(count, n, &count), "a tensor of shape ",
+                         str_of(shape), " is too large");
+  }
+  return zero ? 0 : count;
+}
+
+std::string str_of(const Shape& shape) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i) text.append(i ? ", " : "").append(std::to_string(shape[i]));
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+}  // namespace infinilm
