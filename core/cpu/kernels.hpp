@@ -1,0 +1,149 @@
+// The table of kernels: one per instruction set, all compiled from kernels.inl.
+//
+// Only plain data crosses this border. The files that fill the tables are compiled for processors which the machine
+// may not be, so they include nothing of the standard library but the integer types (an inline function
+// of it, compiled there, could be the copy that the linker keeps for everybody).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace infinilm::cpu {
+
+// How the elements of a packed matrix are kept. Panels of `nr` outputs follow one another, outputs padded with zeros:
+//   F32, F16: [K][nr]
+//   Bf16:     [K/2][nr][2], K padded to even: one 32-bit lane holds two neighbours in K, so that widening is a shift
+//             or a mask, and vdpbf16ps takes it as it is.
+enum class Format : int { F32, F16, Bf16 };
+
+// Activation functions; the order is that of infinilm::HiddenAct.
+enum class Act : int { Silu, Gelu, GeluTanh, Relu };
+
+inline constexpr int kMaxStrip = 6;        // rows of a register tile
+inline constexpr int kMaxPanels = 4;       // panels that one task multiplies
+inline constexpr int kChunkStrips = 16;    // strips of rows that one task multiplies
+inline constexpr int kTileFloats = 12288;  // panels_per_task * kChunkStrips * kMaxStrip * nr fits in
+inline constexpr int kKeys = 64;           // tokens in a block of the cache
+
+// `rows` rows are cut into strips of at most kMaxStrip rows, as equal as can be.
+constexpr std::int64_t strip_count(std::int64_t rows) { return (rows + kMaxStrip - 1) / kMaxStrip; }
+constexpr std::int64_t strip_row(std::int64_t rows, std::int64_t strip) {
+  return rows * strip / strip_count(rows);
+}
+
+// Columns of a row of x, K of them, padded to even: what a packed row takes (4 bytes each).
+constexpr std::int64_t padded_depth(std::int64_t depth) { return depth + (depth & 1); }
+
+// x [rows, depth] as the tiles read it: for each block of K, for each strip of rows, [K][rows of the strip].
+struct PackRows {
+  const float* x = nullptr;
+  std::int64_t stride = 0;
+  std::int64_t rows = 0;
+  std::int64_t depth = 0;
+  bool round_bf16 = false;  // to bfloat16, nearest even
+  std::int64_t strip_begin = 0;
+  std::int64_t strip_end = 0;
+  void* out = nullptr;
+};
+
+// out[p][r][n] = sum over k of x[r][k] * panels[p][k][n] for the rows of some strips.
+struct GemmTask {
+  const void* a = nullptr;  // packed rows
+  std::int64_t rows = 0;    // as in PackRows
+  std::int64_t depth = 0;
+  Format format = Format::F32;
+  bool round_bf16 = false;
+  std::int64_t strip_begin = 0;
+  std::int64_t strip_end = 0;
+  const std::byte* panels[kMaxPanels] = {};
+  int panel_count = 0;
+  float* out = nullptr;  // 64-byte aligned; panel after panel
+};
+
+// What becomes of a product tile [rows, nr], of which `cols` columns count.
+struct StoreTile {
+  const float* tile = nullptr;
+  const float* tile_up = nullptr;  // store_act_mul: the tile above is the gate's
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  const float* bias = nullptr;  // of these columns, or null
+  const float* bias_up = nullptr;
+  float* y = nullptr;
+  std::int64_t stride = 0;
+  bool residual = false;  // y += instead of y =
+  Act act = Act::Silu;
+};
+
+// Rows [begin, end) of a matrix [*, cols] elements of `format` (bf16 wanted: Format::Bf16 from any source).
+struct PackPanel {
+  const std::byte* source = nullptr;  // row-major, contiguous, any alignment
+  Format source_format = Format::F32;
+  Format format = Format::F32;
+  std::int64_t rows = 0;  // of this panel, at most nr
+  std::int64_t depth = 0;
+  std::byte* panel = nullptr;
+};
+
+// Online softmax of some query rows over a run of blocks. Row i of the tile is query token i / group, query head
+// i % group of the key head; it stands at position `position + i / group`.
+struct AttendTask {
+  const float* packed_q = nullptr;  // strips of [D][rows of the strip]
+  std::int64_t rows = 0;
+  std::int64_t group = 1;
+  std::int64_t head_dim = 0;
+  std::int64_t position = 0;
+  std::int64_t window = 0;
+  float scale = 1.0f;
+  const std::byte* const* blocks = nullptr;
+  std::size_t k_offset = 0;  // of this layer's and head's keys [D][64] within a block
+  std::size_t v_offset = 0;  // of its values [64][value_stride(D)]
+  std::int64_t block_begin = 0;
+  std::int64_t block_end = 0;
+  float* peak = nullptr;    // [rows]: largest score
+  float* total = nullptr;   // [rows]: sum of exp(score - peak)
+  float* values = nullptr;  // [rows][value_stride(D)]: sum of exp(score - peak) * v
+};
+
+// Floats from one token's values to the next, so that whole vectors can be read and written.
+constexpr std::int64_t value_stride(std::int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+
+struct Kernels {
+  const char* name = nullptr;
+  int nr = 0;               // outputs in a panel
+  int panels_per_task = 0;  // at most kMaxPanels
+
+  void (*pack_rows)(const PackRows&) noexcept = nullptr;
+  void (*gemm)(const GemmTask&) noexcept = nullptr;
+  void (*store)(const StoreTile&) noexcept = nullptr;
+  void (*store_act_mul)(const StoreTile&) noexcept = nullptr;
+  void (*pack_panel)(const PackPanel&) noexcept = nullptr;
+  // Output `n` of a panel as it is kept (unpack) or widened to float32.
+  void (*unpack_row)(const std::byte* panel, Format format, std::int64_t depth, int n, std::byte* out) noexcept = nullptr;
+  void (*widen_row)(const std::byte* panel, Format format, std::int64_t depth, int n, float* out) noexcept = nullptr;
+
+  void (*rms_norm)(const float* x, const float* w, float eps, std::int64_t n, float* y) noexcept = nullptr;
+  void (*act_mul)(const float* gate, const float* up, Act act, std::int64_t n, float* y) noexcept = nullptr;
+  void (*add)(const float* x, std::int64_t n, float* y) noexcept = nullptr;
+  void (*rope)(float* x, const float* cos, const float* sin, std::int64_t half) noexcept = nullptr;
+  void (*softmax)(float* x, std::int64_t n) noexcept = nullptr;
+
+  void (*attend)(const AttendTask&) noexcept = nullptr;
+  // Adds the result over later blocks (`from`) to the one over earlier blocks (`to`).
+  void (*merge)(const AttendTask& from, const AttendTask& to) noexcept = nullptr;
+  // y[i] = values[i] / total[i] for the first head_dim columns.
+  void (*finish)(const AttendTask& task, std::int64_t row, float* y) noexcept = nullptr;
+  // out[i][j] = the scaled scores of strip rows against the keys of one block, not masked: [rows][64].
+  void (*block_scores)(const AttendTask& task, std::int64_t block, float* out) noexcept = nullptr;
+  // values[i] += weights[i] v over `keys` keys of one block; weights: [rows][64].
+  void (*block_mix)(const AttendTask& task, std::int64_t block, std::int64_t keys, const float* weights) noexcept = nullptr;
+};
+
+const Kernels& kernels_scalar() noexcept;
+const Kernels& kernels_avx2() noexcept;
+const Kernels& kernels_avx512() noexcept;
+const Kernels& kernels_avx512bf16() noexcept;
+
+// The table in use. Throws ValueError if INFINILM_CPU names a level that is not here.
+const Kernels& kernels();
+
+}  // namespace infinilm::cpu

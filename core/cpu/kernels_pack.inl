@@ -1,0 +1,127 @@
+// Layouts: weights into panels and back, rows of activations into strips. See kernels.hpp for the pictures.
+
+namespace infinilm::cpu::INFINILM_ISA {
+
+inline u32 float_bits(float x) { return __builtin_bit_cast(u32, x); }
+inline float bits_float(u32 u) { return __builtin_bit_cast(float, u); }
+
+// Nearest even; NaN stays NaN.
+inline u32 to_bf16(float x) {
+  const u32 u = float_bits(x);
+  const u32 rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+  return (u & 0x7fffffffu) > 0x7f800000u ? (u >> 16 | 0x40u) : rounded;
+}
+
+inline float from_f16(u16 h) {
+  const u32 rest = h & 0x7fffu;
+  const u32 sign = (h & 0x8000u) << 16;
+  if (rest >= 0x7c00u) return bits_float(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
+  return bits_float(sign | float_bits(bits_float(rest << 13) * 0x1p112f));
+}
+
+template <class T>
+inline T read(const std::byte* p, i64 index) {
+  T value;
+  __builtin_memcpy(&value, p + index * static_cast<i64>(sizeof(T)), sizeof(T));
+  return value;
+}
+
+inline float read_float(const std::byte* p, Format format, i64 index) {
+  if (format == Format::F32) return read<float>(p, index);
+  if (format == Format::F16) return from_f16(read<u16>(p, index));
+  return bits_float(static_cast<u32>(read<u16>(p, index)) << 16);
+}
+
+// Position of element (k, n) in a panel of `format`, in elements.
+inline i64 panel_index(Format format, i64 k, int n) {
+  return format == Format::Bf16 ? (k / 2 * kNr + n) * 2 + k % 2 : k * kNr + n;
+}
+
+// Columns are taken 32 at a time: that many elements of each row are a cache line or two, and what is written stays in L1.
+template <class From, class To, class Convert>
+inline void transpose_panel(const PackPanel& p, Convert convert) {
+  constexpr i64 kColumns = 32;
+  To* panel = reinterpret_cast<To*>(p.panel);
+  for (i64 k0 = 0; k0 < p.depth; k0 += kColumns) {
+    const i64 k1 = smaller(k0 + kColumns, p.depth);
+    for (int n = 0; n < p.rows; ++n) {
+      for (i64 k = k0; k < k1; ++k) {
+        panel[panel_index(p.format, k, n)] = convert(read<From>(p.source, n * p.depth + k));
+      }
+    }
+  }
+}
+
+void pack_panel(const PackPanel& p) noexcept {
+  const i64 depth = p.format == Format::Bf16 ? padded_depth(p.depth) : p.depth;
+  const i64 size = p.format == Format::F32 ? 4 : 2;
+  if (p.rows < kNr || depth != p.depth) {
+    __builtin_memset(p.panel, 0, static_cast<std::size_t>(depth * kNr * size));
+  }
+  if (p.format == p.source_format) {
+    if (size == 4) {
+      transpose_panel<u32, u32>(p, [](u32 v) { return v; });
+    } else {
+      transpose_panel<u16, u16>(p, [](u16 v) { return v; });
+    }
+  } else if (p.source_format == Format::F32) {
+    transpose_panel<float, u16>(p, [](float v) { return static_cast<u16>(to_bf16(v)); });
+  } else {
+    transpose_panel<u16, u16>(p, [](u16 v) { return static_cast<u16>(to_bf16(from_f16(v))); });
+  }
+}
+
+void unpack_row(const std::byte* panel, Format format, i64 depth, int n, std::byte* out) noexcept {
+  const i64 size = format == Format::F32 ? 4 : 2;
+  for (i64 k = 0; k < depth; ++k) {
+    __builtin_memcpy(out + k * size, panel + panel_index(format, k, n) * size, static_cast<std::size_t>(size));
+  }
+}
+
+void widen_row(const std::byte* panel, Format format, i64 depth, int n, float* out) noexcept {
+  for (i64 k = 0; k < depth; ++k) out[k] = read_float(panel, format, panel_index(format, k, n));
+}
+
+// One strip, columns [k0, k0 + depth): out[k][r], zeros for the columns from `valid` on.
+inline void pack_strip(const float* x, i64 stride, i64 rows, i64 depth, i64 valid, bool round, float* out) {
+  for (i64 k = 0; k < valid; ++k) {
+    for (i64 r = 0; r < rows; ++r) {
+      const float v = x[r * stride + k];
+      out[k * rows + r] = round ? bits_float(to_bf16(v) << 16) : v;
+    }
+  }
+  for (i64 i = valid * rows; i < depth * rows; ++i) out[i] = 0.0f;
+}
+
+// The same as pairs of bfloat16 in 32 bits: out[k / 2][r].
+inline void pack_strip_pairs(const float* x, i64 stride, i64 rows, i64 depth, i64 valid, u32* out) {
+  for (i64 k = 0; k < depth; k += 2) {
+    for (i64 r = 0; r < rows; ++r) {
+      const float* p = x + r * stride + k;
+      const u32 second = k + 1 < valid ? to_bf16(p[1]) : 0;
+      out[k / 2 * rows + r] = to_bf16(p[0]) | second << 16;
+    }
+  }
+}
+
+void pack_rows(const PackRows& p) noexcept {
+  const i64 padded = padded_depth(p.depth);
+  const bool pairs = kNativeBf16 && p.round_bf16;
+  for (i64 k0 = 0; k0 < padded; k0 += kDepthBlock) {
+    const i64 depth = smaller(kDepthBlock, padded - k0);
+    const i64 valid = smaller(kDepthBlock, p.depth - k0);
+    for (i64 strip = p.strip_begin; strip < p.strip_end; ++strip) {
+      const i64 row = strip_row(p.rows, strip);
+      const i64 rows = strip_row(p.rows, strip + 1) - row;
+      const float* x = p.x + row * p.stride + k0;
+      const i64 offset = k0 * p.rows + row * depth;
+      if (pairs) {
+        pack_strip_pairs(x, p.stride, rows, depth, valid, static_cast<u32*>(p.out) + offset / 2);
+      } else {
+        pack_strip(x, p.stride, rows, depth, valid, p.round_bf16, static_cast<float*>(p.out) + offset);
+      }
+    }
+  }
+}
+
+}  // namespace infinilm::cpu::INFINILM_ISA

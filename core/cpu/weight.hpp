@@ -1,0 +1,49 @@
+// Matrices in the layout of the kernels: panels of `nr` outputs, see kernels.hpp.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "cpu/kernels.hpp"
+#include "infinilm/tensor.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm::cpu {
+
+class PackedWeight final : public Weight {
+ public:
+  // The parts are matrices [outputs, inputs] of one dtype (F32, F16, BF16), contiguous.
+  PackedWeight(const Kernels& kernels, std::span<const Tensor> parts, DataType compute);
+
+  std::int64_t inputs() const override { return inputs_; }
+  std::size_t parts() const override { return parts_.size(); }
+  std::int64_t outputs(std::size_t part) const override { return parts_[part].outputs; }
+  DataType dtype() const override;
+  std::size_t nbytes() const override { return memory_->nbytes(); }
+
+  Format format() const noexcept { return format_; }
+  // x is to be rounded to bfloat16.
+  bool round_bf16() const noexcept { return round_bf16_; }
+  std::int64_t panels(std::size_t part) const noexcept;
+  const std::byte* panel(std::size_t part, std::int64_t index) const noexcept;
+  // All rows of one part as they are kept.
+  Tensor unpack(std::size_t part) const;
+
+ private:
+  struct Part {
+    std::int64_t outputs = 0;
+    std::int64_t first_panel = 0;
+  };
+  void pack(const Tensor& source, const Part& part);
+
+  const Kernels& kernels_;
+  std::int64_t inputs_ = 0;
+  Format format_ = Format::F32;
+  bool round_bf16_ = false;
+  std::size_t panel_bytes_ = 0;
+  std::vector<Part> parts_;
+  std::shared_ptr<Buffer> memory_;
+};
+
+}  // namespace infinilm::cpu

@@ -1,0 +1,290 @@
+#include "infinilm/operations.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "infinilm/error.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm::operations {
+namespace {
+
+std::shared_ptr<Ops> cpu() { return ops_for(Device()); }
+
+// A float32 tensor on the CPU, made contiguous, of the expected number of dimensions.
+Tensor activations(std::string_view name, const Tensor& t, std::int64_t ndim) {
+  check(t.dtype() == DataType::F32, name, ": expected float32, found ", name_of(t.dtype()));
+  check(t.device() == Device(), name, ": expected a tensor on the cpu, found one on ", t.device().str());
+  check(t.ndim() == ndim, name, ": expected ", ndim, " dimensions, found shape ", str_of(t.shape()));
+  return t.contiguous();
+}
+
+void check_shape(std::string_view name, const Tensor& t, const Shape& expected) {
+  check(t.shape() == expected, name, ": expected shape ", str_of(expected), ", found ", str_of(t.shape()));
+}
+
+Tensor weight_matrix(std::string_view name, const Tensor& t) {
+  const bool known = t.dtype() == DataType::F32 || t.dtype() == DataType::F16 || t.dtype() == DataType::BF16;
+  check(known, name, ": expected float32, float16 or bfloat16, found ", name_of(t.dtype()));
+  check(t.device() == Device(), name, ": expected a tensor on the cpu, found one on ", t.device().str());
+  check(t.ndim() == 2, name, ": expected 2 dimensions, found shape ", str_of(t.shape()));
+  return t.contiguous();
+}
+
+const float* floats(const Tensor& t) { return reinterpret_cast<const float*>(t.data()); }
+
+// A tensor's memory as rows of its last `cols` elements. Operations do not write to what they only read.
+Matrix matrix(const Tensor& t, std::int64_t rows, std::int64_t cols) {
+  return {reinterpret_cast<float*>(t.data()), rows, cols, cols};
+}
+Matrix matrix(const Tensor& t) { return matrix(t, t.shape()[0], t.shape()[1]); }
+
+// One float32 vector for each part, or none at all; the tensors stay alive as long as this.
+class Biases {
+ public:
+  Biases(const std::vector<Tensor>& bias, const Weight& weight) {
+    check(bias.empty() || bias.size() == weight.parts(), "bias: expected none or ", weight.parts(), ", found ",
+          bias.size());
+    for (std::size_t p = 0; p < bias.size(); ++p) {
+      tensors_.push_back(activations("bias", bias[p], 1));
+      check_shape("bias", bias[p], {weight.outputs(p)});
+      pointers_.push_back(floats(tensors_.back()));
+    }
+  }
+  std::span<const float* const> span() const { return pointers_; }
+
+ private:
+  std::vector<Tensor> tensors_;
+  std::vector<const float*> pointers_;
+};
+
+Tensor checked_input(const Tensor& x, const Weight& weight) {
+  Tensor input = activations("x", x, 2);
+  check(x.shape()[1] == weight.inputs(), "x: expected ", weight.inputs(), " columns, found shape ", str_of(x.shape()));
+  return input;
+}
+
+}  // namespace
+
+Tensor embed(const TokenIds& ids, const Tensor& table) {
+  const Tensor rows = weight_matrix("table", table);
+  for (const std::int64_t id : ids) {
+    check<IndexError>(id >= 0 && id < table.shape()[0], "ids: expected ids from 0 to ", table.shape()[0] - 1,
+                      ", found ", id);
+  }
+  const auto packed = cpu()->pack(std::span(&rows, 1), DataType::F32);
+  const Tensor y = Tensor::empty({static_cast<std::int64_t>(ids.size()), table.shape()[1]});
+  cpu()->embed(ids, *packed, matrix(y));
+  return y;
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  const Tensor input = activations("x", x, 2);
+  const Tensor w = activations("weight", weight, 1);
+  check_shape("weight", weight, {x.shape()[1]});
+  const Tensor y = Tensor::empty(x.shape());
+  cpu()->rms_norm(matrix(input), floats(w), static_cast<float>(eps), matrix(y));
+  return y;
+}
+
+PackedLinear::PackedLinear(const std::vector<Tensor>& weights, DataType compute) {
+  check(!weights.empty(), "weights: expected at least one matrix, found none");
+  check(compute == DataType::F32 || compute == DataType::BF16, "compute: expected float32 or bfloat16, found ",
+        name_of(compute));
+  std::vector<Tensor> parts;
+  for (const Tensor& w : weights) {
+    parts.push_back(weight_matrix("weights", w));
+    check(w.dtype() == weights[0].dtype(), "weights: expected one dtype, found ", name_of(weights[0].dtype()), " and ",
+          name_of(w.dtype()));
+    check(w.shape()[1] == weights[0].shape()[1], "weights: expected matrices of ", weights[0].shape()[1],
+          " columns, found shape ", str_of(w.shape()));
+  }
+  weight_ = cpu()->pack(parts, compute);
+}
+
+std::vector<Tensor> PackedLinear::apply(const Tensor& x, const std::vector<Tensor>& bias) const {
+  const Tensor input = checked_input(x, *weight_);
+  const Biases biases(bias, *weight_);
+  std::vector<Tensor> y;
+  std::vector<Matrix> outputs;
+  for (std::size_t p = 0; p < weight_->parts(); ++p) {
+    y.push_back(Tensor::empty({x.shape()[0], weight_->outputs(p)}));
+    outputs.push_back(matrix(y.back()));
+  }
+  cpu()->linear(matrix(input), *weight_, biases.span(), outputs);
+  return y;
+}
+
+Tensor PackedLinear::apply_residual(const Tensor& x, const std::vector<Tensor>& bias, const Tensor& residual) const {
+  const Tensor input = checked_input(x, *weight_);
+  check(weight_->parts() == 1, "expected a weight of one part, found ", weight_->parts());
+  const Biases biases(bias, *weight_);
+  Tensor y = activations("residual", residual, 2).clone();
+  check_shape("residual", residual, {x.shape()[0], weight_->outputs(0)});
+  const Matrix output = matrix(y);
+  cpu()->linear(matrix(input), *weight_, biases.span(), std::span(&output, 1), true);
+  return y;
+}
+
+Tensor PackedLinear::apply_act_mul(const Tensor& x, const std::vector<Tensor>& bias, const std::string& act) const {
+  const Tensor input = checked_input(x, *weight_);
+  check(weight_->parts() == 2 && weight_->outputs(0) == weight_->outputs(1),
+        "expected a weight of two parts with as many outputs each, found ", weight_->parts(), " parts");
+  const Biases biases(bias, *weight_);
+  const Tensor y = Tensor::empty({x.shape()[0], weight_->outputs(0)});
+  cpu()->linear_act_mul(matrix(input), *weight_, biases.span(), parse_hidden_act(act), matrix(y));
+  return y;
+}
+
+Tensor PackedLinear::unpack(std::size_t part) const {
+  check<IndexError>(part < weight_->parts(), "part: expected one of ", weight_->parts(), ", found ", part);
+  return cpu()->unpack(*weight_, part);
+}
+
+std::size_t PackedLinear::nbytes() const { return weight_->nbytes(); }
+
+Tensor act_mul(const Tensor& gate, const Tensor& up, const std::string& act) {
+  const Tensor g = activations("gate", gate, 2), u = activations("up", up, 2);
+  check_shape("up", up, gate.shape());
+  const Tensor y = Tensor::empty(gate.shape());
+  cpu()->act_mul(matrix(g), matrix(u), parse_hidden_act(act), matrix(y));
+  return y;
+}
+
+Tensor add(const Tensor& x, const Tensor& y) {
+  const Tensor input = activations("x", x, 2);
+  Tensor sum = activations("y", y, 2).clone();
+  check_shape("y", y, x.shape());
+  cpu()->add(matrix(input), matrix(sum));
+  return sum;
+}
+
+Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  Tensor rotated = activations("x", x, 3).clone();
+  const Tensor c = activations("cos", cos, 2), s = activations("sin", sin, 2);
+  const std::int64_t rows = x.shape()[0], heads = x.shape()[1], head_dim = x.shape()[2];
+  check(head_dim % 2 == 0, "x: expected an even head_dim, found shape ", str_of(x.shape()));
+  check_shape("cos", cos, {rows, head_dim / 2});
+  check_shape("sin", sin, {rows, head_dim / 2});
+  if (rotated.numel() == 0) return rotated;
+  cpu()->rope(matrix(rotated, rows, heads * head_dim), head_dim, matrix(c), matrix(s));
+  return rotated;
+}
+
+Tensor softmax(const Tensor& x) {
+  Tensor y = activations("x", x, 2).clone();
+  cpu()->softmax(matrix(y));
+  return y;
+}
+
+namespace {
+
+// The sequences of an attention call with a cache of their own.
+class CachedKeys {
+ public:
+  CachedKeys(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<std::int64_t>& rows,
+             const std::vector<std::int64_t>& lengths, std::int64_t window, double scale) {
+    check_shapes(q, k, v, window);
+    check_lengths(q, k, rows, lengths);
+    const std::int64_t kv_heads = k.shape()[1], head_dim = k.shape()[2];
+    shape_ = {q.shape()[1], kv_heads, head_dim, window, static_cast<float>(scale), 0};
+    block_bytes_ = cpu()->kv_block_bytes(kv_heads, head_dim);
+    std::int64_t tokens = 0, queries = 0;
+    blocks_.resize(rows.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      make_blocks(i, lengths[i]);
+      cached_.push_back({tokens, lengths[i], 0, blocks_[i]});
+      queries_.push_back({queries, rows[i], lengths[i] - rows[i], blocks_[i]});
+      tokens += lengths[i];
+      queries += rows[i];
+    }
+    const std::int64_t columns = kv_heads * head_dim;
+    cpu()->kv_write(matrix(k, tokens, columns), matrix(v, tokens, columns), cached_, shape_);
+  }
+
+  const AttentionShape& shape() const noexcept { return shape_; }
+  std::span<const SequenceRows> queries() const noexcept { return queries_; }
+
+ private:
+  static void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, std::int64_t window) {
+    check_shape("v", v, k.shape());
+    check(k.shape()[1] > 0 && q.shape()[1] > 0 && q.shape()[1] % k.shape()[1] == 0,
+          "q: expected a multiple of k's ", k.shape()[1], " heads, found shape ", str_of(q.shape()));
+    check(q.shape()[2] == k.shape()[2] && q.shape()[2] > 0, "q: expected a head_dim of ", k.shape()[2],
+          ", found shape ", str_of(q.shape()));
+    check(window >= 0, "window: expected 0 or more, found ", window);
+  }
+
+  static void check_lengths(const Tensor& q, const Tensor& k, const std::vector<std::int64_t>& rows,
+                            const std::vector<std::int64_t>& lengths) {
+    check(rows.size() == lengths.size(), "rows: expected ", lengths.size(), " numbers, found ", rows.size());
+    std::int64_t queries = 0, tokens = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      check(rows[i] >= 0 && rows[i] <= lengths[i], "rows: expected from 0 to ", lengths[i], " for sequence ", i,
+            ", found ", rows[i]);
+      check(lengths[i] <= k.shape()[0] - tokens, "lengths: expected a sum of ", k.shape()[0], ", found more");
+      queries += rows[i];
+      tokens += lengths[i];
+    }
+    check(tokens == k.shape()[0], "lengths: expected a sum of ", k.shape()[0], ", found ", tokens);
+    check(queries == q.shape()[0], "rows: expected a sum of ", q.shape()[0], ", found ", queries);
+  }
+
+  // Full of NaN: an operation that reads what was never written shows.
+  void make_blocks(std::size_t sequence, std::int64_t length) {
+    for (std::int64_t begin = 0; begin < length; begin += kKvBlock) {
+      memory_.push_back(cpu()->allocate(block_bytes_));
+      std::memset(memory_.back()->data(), 0xff, block_bytes_);
+      blocks_[sequence].push_back(memory_.back()->data());
+    }
+  }
+
+  AttentionShape shape_;
+  std::size_t block_bytes_ = 0;
+  std::vector<std::shared_ptr<Buffer>> memory_;
+  std::vector<std::vector<std::byte*>> blocks_;
+  std::vector<SequenceRows> cached_;
+  std::vector<SequenceRows> queries_;
+};
+
+std::int64_t longest_of(const std::vector<std::int64_t>& lengths) {
+  return lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
+}
+
+Tensor scores_of(const Tensor& q, const CachedKeys& cache, std::int64_t keys) {
+  const std::int64_t rows = q.shape()[0], heads = q.shape()[1];
+  const Tensor scores = Tensor::empty({heads, rows, keys});
+  cpu()->attention_scores(matrix(q, rows, heads * q.shape()[2]), cache.queries(), cache.shape(),
+                          reinterpret_cast<float*>(scores.data()), keys);
+  return scores;
+}
+
+}  // namespace
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<std::int64_t>& rows,
+                 const std::vector<std::int64_t>& lengths, std::int64_t window, double scale, bool fused) {
+  const Tensor qs = activations("q", q, 3), ks = activations("k", k, 3), vs = activations("v", v, 3);
+  const CachedKeys cache(qs, ks, vs, rows, lengths, window, scale);
+  const std::int64_t tokens = q.shape()[0], columns = q.shape()[1] * q.shape()[2];
+  const Tensor y = Tensor::empty(q.shape());
+  if (fused) {
+    cpu()->attention(matrix(qs, tokens, columns), cache.queries(), cache.shape(), matrix(y, tokens, columns));
+    return y;
+  }
+  const std::int64_t keys = longest_of(lengths);
+  const Tensor weights = scores_of(qs, cache, keys);
+  cpu()->softmax(matrix(weights, q.shape()[1] * tokens, keys));
+  cpu()->attention_mix(floats(weights), keys, cache.queries(), cache.shape(), matrix(y, tokens, columns));
+  return y;
+}
+
+Tensor attention_scores(const Tensor& q, const Tensor& k, const std::vector<std::int64_t>& rows,
+                        const std::vector<std::int64_t>& lengths, std::int64_t window, double scale) {
+  const Tensor qs = activations("q", q, 3), ks = activations("k", k, 3);
+  const CachedKeys cache(qs, ks, ks, rows, lengths, window, scale);
+  return scores_of(qs, cache, longest_of(lengths));
+}
+
+}  // namespace infinilm::operations

@@ -1,0 +1,126 @@
+// The one interface between model/ and the devices: coarse, stateless operations on views.
+//
+// A device's Ops owns its resources (a thread pool; a stream and library handles) and the layouts of what it
+// packs. Every operation checks nothing but what it alone can know: shapes are the caller's business and are
+// asserted in debug builds. Results do not depend on how rows are split over calls.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "infinilm/tensor.hpp"
+
+namespace infinilm {
+
+// A row-major matrix of float32, `stride` elements from row to row (>= cols). Does not own.
+struct Matrix {
+  float* data = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t stride = 0;
+
+  float* row(std::int64_t r) const noexcept { return data + r * stride; }
+};
+
+enum class HiddenAct { Silu, Gelu, GeluTanh, Relu };
+// "silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"; ValueError for another name.
+HiddenAct parse_hidden_act(std::string_view name);
+
+// Matrices [outputs, inputs] in a device's own layout, several of them stacked if they share their input (q, k, v; gate,
+// up). Each part has its own output.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  virtual std::int64_t inputs() const = 0;
+  virtual std::size_t parts() const = 0;
+  virtual std::int64_t outputs(std::size_t part) const = 0;
+  virtual DataType dtype() const = 0;  // of the elements as they are kept
+  virtual std::size_t nbytes() const = 0;
+};
+
+// One sequence of a step. Its rows of [T, …] are [row_begin, row_begin + rows), at positions past, past + 1, …
+struct SequenceRows {
+  std::int64_t row_begin = 0;
+  std::int64_t rows = 0;
+  std::int64_t past = 0;
+  // Its blocks of the cache, kKvBlock tokens each, for every layer: enough for past + rows tokens.
+  std::span<std::byte* const> blocks;
+};
+
+inline constexpr std::int64_t kKvBlock = 64;
+
+// One layer's attention over the sequences of a step. A query at position p sees the keys of its own
+// sequence at positions j with p - window < j <= p (window 0: all j <= p).
+struct AttentionShape {
+  std::int64_t heads = 0;     // A
+  std::int64_t kv_heads = 0;  // K; query head h reads key head h / (A / K)
+  std::int64_t head_dim = 0;  // D
+  std::int64_t window = 0;
+  float scale = 1.0f;          // D^-0.5
+  std::size_t kv_offset = 0;   // where this layer begins within a block: layer * kv_block_bytes()
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+  virtual Device device() const = 0;
+  virtual std::shared_ptr<Buffer> allocate(std::size_t nbytes) = 0;
+
+  // Takes matrices (F32, F16 or BF16, contiguous, not necessarily aligned) with a common number of columns
+  // and one dtype into the device's layout. `compute` F32 keeps the stored type (it is widened exactly in the
+  // kernel); BF16 rounds to nearest even.
+  virtual std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute) = 0;
+  // The rows of one part again, as they are kept.
+  virtual Tensor unpack(const Weight& weight, std::size_t part) = 0;
+
+  // y[t] = table[ids[t]]; ids are in range.
+  virtual void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) = 0;
+  // y = x / sqrt(mean(x^2) + eps) * w, row by row; y may be x.
+  virtual void rms_norm(Matrix x, const float* w, float eps, Matrix y) = 0;
+  // y[p] = x W_p^T + bias[p] for every part p; with `residual`, y[0] += that instead (one part, no second
+  // rounding: bit-equal to linear and add). `bias` is empty or has one entry for each part (null for none).
+  // With a weight packed for BF16, x is rounded to bfloat16 first; sums are float32.
+  virtual void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
+                      std::span<const Matrix> y, bool residual = false) = 0;
+  // y = act(x W_0^T + b_0) * (x W_1^T + b_1): bit-equal to linear and act_mul.
+  virtual void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
+                              HiddenAct act, Matrix y) = 0;
+  // y = act(gate) * up; y may be either of them.
+  virtual void act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) = 0;
+  // y += x
+  virtual void add(Matrix x, Matrix y) = 0;
+  // Rotates each head of each row in place, halves paired as in HF's rotate_half:
+  // (a, b) -> (a cos - b sin, b cos + a sin) for a = x[i], b = x[i + D/2]. cos, sin: [rows, D/2].
+  virtual void rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) = 0;
+
+  // Bytes of one layer's keys and values of a block.
+  virtual std::size_t kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim) const = 0;
+  // Writes k and v [T, K * D] at the positions of the sequences.
+  virtual void kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
+                        const AttentionShape& shape) = 0;
+  // y = softmax(scale q k^T, masked) v, [T, A * D] each; keys and values of this step are written already.
+  virtual void attention(Matrix q, std::span<const SequenceRows> sequences,
+                         const AttentionShape& shape, Matrix y) = 0;
+  // The same step by step. scores: A consecutive matrices [T, keys] (stride keys): entry (h, t, j) is the scaled product, -inf
+  // where masked or past the end of the sequence.
+  virtual void attention_scores(Matrix q, std::span<const SequenceRows> sequences,
+                                const AttentionShape& shape, float* scores, std::int64_t keys) = 0;
+  // Softmax of every row in place; a row of -inf only becomes zeros.
+  virtual void softmax(Matrix x) = 0;
+  virtual void attention_mix(const float* weights, std::int64_t keys,
+                             std::span<const SequenceRows> sequences, const AttentionShape& shape,
+                             Matrix y) = 0;
+
+  virtual void copy(Matrix from, Matrix to) = 0;
+  // Returns when everything that was asked for is done (at once on the CPU).
+  virtual void synchronize() = 0;
+};
+
+// The Ops of a device, made on first use and shared. Throws Error where there is no such device.
+std::shared_ptr<Ops> ops_for(const Device& device);
+
+}  // namespace infinilm
