@@ -1,0 +1,31 @@
+#include <string>
+#include <vector>
+
+#include "config/fields.hpp"
+#include "infinilm/config.hpp"
+
+namespace infinilm {
+
+LlamaConfig::LlamaConfig() { model_type = "llama"; }
+
+std::size_t LlamaConfig::head_dim() const noexcept {
+  if (head_dim_) return *head_dim_;
+  return num_attention_heads == 0 ? 0 : hidden_size / num_attention_heads;
+}
+
+std::size_t LlamaConfig::max_sequence_length() const noexcept {
+  if (!rope_scaling || rope_scaling->rope_type != "dynamic") return max_position_embeddings;
+  const double longest = static_cast<double>(max_position_embeddings) * rope_scaling->factor.value_or(1.0);
+  return longest >= 1 && longest < 0x1p60 ? static_cast<std::size_t>(longest) : max_position_embeddings;
+}
+
+const std::vector<std::string>& LlamaConfig::field_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> list;
+    for (const ConfigField& field : config_fields()) list.emplace_back(field.name);
+    return list;
+  }();
+  return names;
+}
+
+}  // namespace infinilm
