@@ -1,0 +1,108 @@
+#include "model/arena.hpp"
+
+#include <map>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace infinilm {
+namespace {
+
+constexpr std::int64_t kKeepSteps = 8;
+
+// Rounded up to one of four sizes per power of two, so that near sizes share their memory.
+std::size_t size_class(std::size_t nbytes) noexcept {
+  std::size_t step = 64;
+  while (nbytes > step * 8) step *= 2;
+  return (nbytes + step - 1) / step * step;
+}
+
+}  // namespace
+
+struct Arena::State {
+  struct Free {
+    std::shared_ptr<Buffer> memory;
+    std::int64_t step;
+  };
+  explicit State(std::shared_ptr<Ops> o) : ops(std::move(o)) {}
+
+  std::shared_ptr<Buffer> take(std::size_t size) {
+    const std::lock_guard lock(mutex);
+    auto& list = free[size];
+    if (list.empty()) return nullptr;
+    std::shared_ptr<Buffer> memory = std::move(list.back().memory);
+    list.pop_back();
+    return memory;
+  }
+
+  void give(std::shared_ptr<Buffer> memory) {
+    const std::lock_guard lock(mutex);
+    free[memory->nbytes()].push_back({std::move(memory), step});
+  }
+
+  std::shared_ptr<Ops> ops;
+  std::mutex mutex;
+  std::map<std::size_t, std::vector<Free>> free;
+  std::int64_t step = 0;
+};
+
+Arena::Arena(std::shared_ptr<Ops> ops) : state_(std::make_shared<State>(std::move(ops))) {}
+
+std::shared_ptr<Buffer> Arena::get(std::size_t nbytes) {
+  const std::size_t size = size_class(nbytes);
+  std::shared_ptr<Buffer> memory = state_->take(size);
+  if (!memory) memory = state_->ops->allocate(size);
+  void* data = memory->data();
+  const Device device = memory->device();
+  // The handed-out buffer borrows from `memory`; dropping it returns the memory to the list.
+  std::shared_ptr<void> lease(data, [memory, weak = std::weak_ptr<State>(state_)](void*) mutable {
+    if (const auto state = weak.lock()) state->give(std::move(memory));
+  });
+  return std::make_shared<Buffer>(data, nbytes, device, std::move(lease));
+}
+
+void Arena::end_step() {
+  std::vector<std::shared_ptr<Buffer>> old;  // freed after the unlock
+  const std::lock_guard lock(state_->mutex);
+  ++state_->step;
+  for (auto& [size, list] : state_->free) {
+    std::erase_if(list, [&](State::Free& entry) {
+      if (entry.step + kKeepSteps > state_->step) return false;
+      old.push_back(std::move(entry.memory));
+      return true;
+    });
+  }
+}
+
+Activation::Activation(Arena& arena, Ops& ops, std::int64_t rows, std::int64_t cols)
+    : arena_(&arena),
+      ops_(&ops),
+      buffer_(arena.get(static_cast<std::size_t>(rows * cols) * sizeof(float))),
+      rows_(rows),
+      cols_(cols) {}
+
+Matrix Activation::view() const noexcept {
+  return {reinterpret_cast<float*>(buffer_->data()), rows_, cols_, cols_};
+}
+
+Matrix Activation::writable() {
+  if (is_shared()) {
+    const Matrix old = view();
+    const std::shared_ptr<Buffer> kept = buffer_;
+    buffer_ = arena_->get(kept->nbytes());
+    ops_->copy(old, view());
+  }
+  return view();
+}
+
+Matrix Activation::fresh() {
+  if (is_shared()) buffer_ = arena_->get(buffer_->nbytes());
+  return view();
+}
+
+Tensor Activation::deliver(const Shape& shape) {
+  writable();
+  return Tensor(buffer_, DataType::F32, shape);
+}
+
+}  // namespace infinilm

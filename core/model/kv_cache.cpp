@@ -1,0 +1,86 @@
+#include "model/kv_cache.hpp"
+
+#include <utility>
+
+#include "infinilm/error.hpp"
+#include "infinilm/model.hpp"
+
+namespace infinilm {
+
+KvCacheState::KvCacheState(const void* owner, Arena arena, std::size_t block_bytes, std::size_t batch_size)
+    : owner_(owner), arena_(std::move(arena)), block_bytes_(block_bytes), slots_(batch_size) {
+  check(batch_size >= 1, "a KV cache needs a batch size of at least 1, found ", batch_size);
+}
+
+KvCacheState::Use::Use(KvCacheState& cache) : cache_(cache) {
+  check<Error>(!cache.used_.exchange(true),
+               "this KV cache is in use by a forward pass that has not ended; give the inner pass (or the "
+               "other thread) a cache of its own: model.new_cache()");
+}
+
+KvCacheState::Use::~Use() { cache_.used_.store(false); }
+
+const KvCacheState::Slot& KvCacheState::at(std::size_t slot) const {
+  check<IndexError>(slot < slots_.size(), "slot ", slot, " of a KV cache for ", slots_.size(), " sequences");
+  return slots_[slot];
+}
+
+std::size_t KvCacheState::length(std::size_t slot) const {
+  const std::lock_guard lock(mutex_);
+  return at(slot).tokens.size();
+}
+
+TokenIds KvCacheState::tokens(std::size_t slot) const {
+  const std::lock_guard lock(mutex_);
+  return at(slot).tokens;
+}
+
+void KvCacheState::truncate(std::size_t length, std::size_t slot) {
+  const Use use(*this);
+  const std::lock_guard lock(mutex_);
+  const std::size_t held = at(slot).tokens.size();
+  check(length <= held, "cannot truncate to ", length, " tokens: the KV cache holds ", held, " in slot ", slot);
+  Slot& s = slots_[slot];
+  s.tokens.resize(length);
+  s.blocks.resize((length + kKvBlock - 1) / kKvBlock);
+  s.pointers.resize(s.blocks.size());
+}
+
+std::size_t KvCacheState::nbytes() const {
+  const std::lock_guard lock(mutex_);
+  std::size_t blocks = 0;
+  for (const Slot& s : slots_) blocks += s.blocks.size();
+  return blocks * block_bytes_;
+}
+
+std::span<std::byte* const> KvCacheState::reserve(std::size_t slot, std::size_t count) {
+  const std::lock_guard lock(mutex_);
+  at(slot);
+  Slot& s = slots_[slot];
+  const std::size_t blocks = (s.tokens.size() + count + kKvBlock - 1) / kKvBlock;
+  while (s.blocks.size() < blocks) {
+    std::shared_ptr<Buffer> block = arena_.get(block_bytes_);
+    s.pointers.reserve(s.blocks.size() + 1);
+    s.blocks.push_back(std::move(block));
+    s.pointers.push_back(s.blocks.back()->data());
+  }
+  return s.pointers;
+}
+
+void KvCacheState::commit(std::size_t slot, std::span<const std::int64_t> ids) {
+  const std::lock_guard lock(mutex_);
+  TokenIds& tokens = slots_[slot].tokens;
+  tokens.insert(tokens.end(), ids.begin(), ids.end());
+}
+
+std::size_t KvCache::batch_size() const { return state_->batch_size(); }
+std::size_t KvCache::length(std::size_t slot) const { return state_->length(slot); }
+TokenIds KvCache::tokens(std::size_t slot) const { return state_->tokens(slot); }
+void KvCache::truncate(std::size_t length, std::size_t slot) { state_->truncate(length, slot); }
+std::size_t KvCache::nbytes() const { return state_->nbytes(); }
+
+void KvCache::clear() {
+  for (std::size_t slot = 0; slot < batch_size(); ++slot) state_->truncate(0, slot);
+}
+
+}  // namespace infinilm

@@ -1,0 +1,61 @@
+// Keys and values between the steps: blocks of kKvBlock tokens for every sequence, all layers together.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "infinilm/config.hpp"
+#include "model/arena.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm {
+
+class KvCacheState {
+ public:
+  // `owner`: whoever may write here (compared, never followed). `block_bytes`: for all layers.
+  KvCacheState(const void* owner, Arena arena, std::size_t block_bytes, std::size_t batch_size);
+
+  const void* owner() const noexcept { return owner_; }
+  std::size_t batch_size() const noexcept { return slots_.size(); }
+  std::size_t length(std::size_t slot) const;
+  TokenIds tokens(std::size_t slot) const;
+  void truncate(std::size_t length, std::size_t slot);
+  std::size_t nbytes() const;
+
+  // Held by the one forward pass that uses the cache; Error if another does.
+  class Use {
+   public:
+    explicit Use(KvCacheState& cache);
+    ~Use();
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    KvCacheState& cache_;
+  };
+
+  // For the pass that holds a Use: room for `count` more tokens, without changing what is held.
+  std::span<std::byte* const> reserve(std::size_t slot, std::size_t count);
+  // The pass has succeeded: `ids` belong to the sequence from now on.
+  void commit(std::size_t slot, std::span<const std::int64_t> ids);
+
+ private:
+  struct Slot {
+    TokenIds tokens;
+    std::vector<std::shared_ptr<Buffer>> blocks;
+    std::vector<std::byte*> pointers;  // to the blocks' memory
+  };
+  const Slot& at(std::size_t slot) const;
+
+  const void* owner_;
+  Arena arena_;
+  std::size_t block_bytes_;
+  mutable std::mutex mutex_;  // guards slots_ against readers on other threads
+  std::vector<Slot> slots_;
+  std::atomic<bool> used_{false};
+};
+
+}  // namespace infinilm

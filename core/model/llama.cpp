@@ -1,0 +1,94 @@
+#include "model/llama.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <utility>
+
+#include "infinilm/model.hpp"
+
+namespace infinilm {
+namespace {
+
+std::atomic<std::int64_t> models{0};
+
+// Rows of the head between two looks for Ctrl-C: about a layer's work.
+constexpr std::int64_t kHeadRows = 256;
+
+}  // namespace
+
+std::int64_t live_models() noexcept { return models.load(std::memory_order_relaxed); }
+
+Llama::Llama(LlamaConfig config, std::shared_ptr<Ops> ops, LlamaWeights weights)
+    : config_(std::move(config)),
+      ops_(std::move(ops)),
+      arena_(ops_),
+      weights_(std::move(weights)),
+      rotary_(config_),
+      kv_layer_bytes_(ops_->kv_block_bytes(static_cast<std::int64_t>(config_.num_key_value_heads),
+                                           static_cast<std::int64_t>(config_.head_dim()))) {
+  layers_.reserve(weights_.layers.size());
+  for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
+    layers_.emplace_back(config_, weights_.layers[i], static_cast<int>(i), i * kv_layer_bytes_);
+  }
+  models.fetch_add(1, std::memory_order_relaxed);
+}
+
+Llama::~Llama() { models.fetch_sub(1, std::memory_order_relaxed); }
+
+std::shared_ptr<KvCacheState> Llama::new_cache(std::size_t batch_size) const {
+  return std::make_shared<KvCacheState>(this, arena_, layers_.size() * kv_layer_bytes_, batch_size);
+}
+
+Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows, const Shape& leading) const {
+  Activation cos = step.make(rotary_.half());
+  Activation sin = step.make(rotary_.half());
+  const RopeTables rope{cos.view(), sin.view()};
+  rotary_.tables(step.batch.sequences, rope.cos, rope.sin);
+
+  Activation x = embed(step);
+  for (const DecoderLayer& layer : layers_) {
+    step.poll();
+    layer.forward(step, rope, x);
+  }
+  step.poll();
+
+  step.point(Point::BeforeFinalNorm, -1, x, {x.cols()});
+  Activation h = step.make(x.cols());
+  ops_->rms_norm(x.view(), weights_.final_norm.data(), static_cast<float>(config_.rms_norm_eps), h.view());
+  step.point(Point::FinalNorm, -1, h, {h.cols()});
+  step.point(Point::HiddenStatesBeforeLmHead, -1, h, {h.cols()});
+
+  Activation logits = head(step, h, logit_rows);
+  Shape shape = leading;
+  shape.push_back(logits.cols());
+  if (step.wants(Point::Logits)) step.show(Point::Logits, -1, logits, leading, {logits.cols()});
+  return logits.deliver(shape);
+}
+
+Activation Llama::embed(Step& step) const {
+  Activation x = step.make(static_cast<std::int64_t>(config_.hidden_size));
+  ops_->embed(step.batch.ids, *weights_.embedding, x.view());
+  step.point(Point::EmbedTokens, -1, x, {x.cols()});
+  return x;
+}
+
+Activation Llama::head(Step& step, Activation& h, std::span<const std::int64_t> logit_rows) const {
+  const auto rows = static_cast<std::int64_t>(logit_rows.size());
+  Activation picked = step.make(rows, h.cols());
+  Activation logits = step.make(rows, static_cast<std::int64_t>(config_.vocab_size));
+  const Matrix from = h.view(), to = picked.view(), out = logits.view();
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float* source = from.row(logit_rows[static_cast<std::size_t>(r)]);
+    ops_->copy({const_cast<float*>(source), 1, h.cols(), h.cols()}, {to.row(r), 1, h.cols(), h.cols()});
+  }
+  for (std::int64_t r = 0; r < rows; r += kHeadRows) {
+    const std::int64_t count = std::min(kHeadRows, rows - r);
+    const std::array<Matrix, 1> y = {Matrix{out.row(r), count, out.cols, out.stride}};
+    ops_->linear({to.row(r), count, to.cols, to.stride}, weights_.lm_head(), {}, y);
+    step.poll();
+  }
+  return logits;
+}
+
+}  // namespace infinilm

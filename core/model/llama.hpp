@@ -1,0 +1,50 @@
+// The Llama model: embedding, decoder layers, final norm, head.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "infinilm/config.hpp"
+#include "model/arena.hpp"
+#include "model/decoder_layer.hpp"
+#include "model/kv_cache.hpp"
+#include "model/rotary.hpp"
+#include "model/weights.hpp"
+
+namespace infinilm {
+
+// Immutable once made; any number of threads may run it, each with a cache of its own.
+class Llama {
+ public:
+  Llama(LlamaConfig config, std::shared_ptr<Ops> ops, LlamaWeights weights);
+  ~Llama();
+  Llama(const Llama&) = delete;
+  Llama& operator=(const Llama&) = delete;
+
+  const LlamaConfig& config() const noexcept { return config_; }
+  const LlamaWeights& weights() const noexcept { return weights_; }
+  Ops& ops() const noexcept { return *ops_; }
+  Arena& arena() const noexcept { return arena_; }
+
+  std::shared_ptr<KvCacheState> new_cache(std::size_t batch_size) const;
+
+  // Runs the rows of `step.batch` and returns the logits of `logit_rows` (indices into T, ascending), [rows, V]
+  // on hooks and in the result shaped as `leading` + [V].
+  Tensor forward(Step& step, std::span<const std::int64_t> logit_rows, const Shape& leading) const;
+
+ private:
+  Activation embed(Step& step) const;
+  Activation head(Step& step, Activation& h, std::span<const std::int64_t> logit_rows) const;
+
+  LlamaConfig config_;
+  std::shared_ptr<Ops> ops_;
+  mutable Arena arena_;
+  LlamaWeights weights_;
+  RotaryEmbedding rotary_;
+  std::size_t kv_layer_bytes_;
+  std::vector<DecoderLayer> layers_;
+};
+
+}  // namespace infinilm

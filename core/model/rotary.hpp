@@ -1,0 +1,35 @@
+// Rotary position embedding (Su et al. 2021, RoFormer) and its scalings, as HF's modeling_rope_utils.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "infinilm/config.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm {
+
+class RotaryEmbedding {
+ public:
+  explicit RotaryEmbedding(const LlamaConfig& config);
+
+  std::int64_t half() const noexcept { return half_; }
+  // cos, sin: [T, D/2]: for every row of the sequences, at its position, times the scaling's attention
+  // factor. Angles are float32, as HF computes them.
+  void tables(std::span<const SequenceRows> sequences, Matrix cos, Matrix sin) const;
+
+ private:
+  // The frequencies for a sequence of `length` tokens.
+  std::vector<float> frequencies(std::int64_t length) const;
+
+  RopeScaling scaling_;
+  std::int64_t half_;
+  double theta_;
+  std::int64_t original_length_;  // that the model was trained on before scaling
+  double attention_factor_ = 1.0;
+  std::vector<float> fixed_;  // where they do not depend on the length
+  std::vector<float> long_;   // longrope: past the original length
+};
+
+}  // namespace infinilm

@@ -1,0 +1,59 @@
+// What one forward pass carries along: its rows, its device, its hooks.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <vector>
+
+#include "hooks/plan.hpp"
+#include "model/arena.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm {
+
+// The tokens of all sequences in one row dimension, T. The leading dimensions of a hook's tensors are `leading`: [tokens],
+// [batch, tokens], or [all tokens] where sequences of different lengths run together.
+struct Batch {
+  std::vector<std::int64_t> ids;
+  std::vector<SequenceRows> sequences;
+  Shape leading;
+
+  std::int64_t rows() const noexcept { return static_cast<std::int64_t>(ids.size()); }
+  bool is_rectangular() const noexcept { return leading.size() == 2; }
+  // The longest sequence with its past: S of the attention scores.
+  std::int64_t longest() const noexcept;
+};
+
+class Step {
+ public:
+  Step(Ops& device_ops, Arena& buffers, Batch rows_of_all, HookRunner hook_runner, Frontend& frontend);
+
+  Ops& ops;
+  const Batch batch;
+
+  // A new value of the step, [T, cols], not initialised.
+  Activation make(std::int64_t cols) { return make(batch.rows(), cols); }
+  Activation make(std::int64_t rows, std::int64_t cols) { return Activation(arena_, ops, rows, cols); }
+
+  bool wants(Point point, int layer = -1) { return hooks_.wants(point, layer); }
+
+  // A hook point: shows `x` to whoever asked, as [leading…, trailing…]; does nothing else if nobody did.
+  void point(Point point, int layer, Activation& x, std::initializer_list<std::int64_t> trailing) {
+    if (wants(point, layer)) [[unlikely]]
+      show(point, layer, x, batch.leading, trailing);
+  }
+  // The same with leading dimensions of its own.
+  void show(Point point, int layer, Activation& x, const Shape& leading,
+            std::initializer_list<std::int64_t> trailing);
+
+  // Asks the frontend, at most every 50 ms, whether to go on. Throws Cancelled if not.
+  void poll();
+
+ private:
+  Arena& arena_;
+  HookRunner hooks_;
+  Frontend& frontend_;
+};
+
+}  // namespace infinilm

@@ -1,0 +1,235 @@
+#include "model/weights.hpp"
+
+#include <array>
+#include <span>
+#include <utility>
+
+#include "base/convert.hpp"
+#include "base/nearest.hpp"
+#include "infinilm/error.hpp"
+#include "model/parameters.hpp"
+
+namespace infinilm {
+namespace {
+
+// Complaints are listed up to this many: a wrong directory would give thousands.
+constexpr std::size_t kMostComplaints = 8;
+
+bool is_computable(DataType dtype) {
+  return dtype == DataType::F32 || dtype == DataType::F16 || dtype == DataType::BF16;
+}
+
+// Collects what is wrong with a state dict.
+class Review {
+ public:
+  Review(const StateDict& state, std::string source) : state_(state), source_(std::move(source)) {}
+
+  void expect(const std::string& name, const Shape& shape) {
+    const auto found = state_.find(name);
+    if (found == state_.end()) return complain(concat("missing ", quoted(name), " ", str_of(shape)));
+    const Tensor& t = found->second;
+    if (t.shape() != shape) {
+      return complain(
+          concat(quoted(name), ": expected shape ", str_of(shape), ", found ", str_of(t.shape())));
+    }
+    if (!is_computable(t.dtype())) {
+      complain(concat(quoted(name), ": expected dtype float32, float16 or bfloat16, found ", name_of(t.dtype())));
+    }
+  }
+  bool is_full() const noexcept { return complaints_.size() >= kMostComplaints; }
+  void finish() const {
+    if (complaints_.empty()) return;
+    std::string text = source_ + " does not fit the config:";
+    for (const std::string& c : complaints_) text.append("\n  ").append(c);
+    throw ValueError(text + (is_full() ? "\n  …" : ""));
+  }
+
+ private:
+  void complain(std::string text) {
+    if (!is_full()) complaints_.push_back(std::move(text));
+  }
+
+  const StateDict& state_;
+  std::string source_;
+  std::vector<std::string> complaints_;
+};
+
+// Layer by layer, stopping at the first few complaints: the number of layers is the file's word.
+void review(const LlamaConfig& config, const StateDict& state, const std::string& source) {
+  Review review(state, source);
+  const ParameterInfo embedding = embedding_parameter(config);
+  review.expect(embedding.name, embedding.shape);
+  const std::vector<ParameterInfo> of_layer = layer_parameters(config);
+  for (std::size_t i = 0; i < config.num_hidden_layers && !review.is_full(); ++i) {
+    for (const ParameterInfo& p : of_layer) review.expect(layer_parameter(i, p.name), p.shape);
+  }
+  for (const ParameterInfo& p : head_parameters(config)) review.expect(p.name, p.shape);
+  review.finish();
+}
+
+// Takes the parameters of one model out of a state dict that has passed the review.
+class Loader {
+ public:
+  Loader(const LlamaConfig& config, const StateDict& state, Ops& ops, const ProgressCallback& progress)
+      : config_(config), state_(state), ops_(ops), progress_(progress) {
+    for (const auto& [name, tensor] : state) total_ += tensor.nbytes();
+  }
+
+  LlamaWeights load() {
+    LlamaWeights w;
+    w.embedding = pack({embedding_parameter(config_).name});
+    w.layers.reserve(config_.num_hidden_layers);
+    for (std::size_t i = 0; i < config_.num_hidden_layers; ++i) w.layers.push_back(layer(i));
+    w.final_norm = vector(kFinalNorm);
+    if (!config_.tie_word_embeddings) w.head = pack({kLmHead});
+    if (progress_) progress_(total_, total_);
+    return w;
+  }
+
+ private:
+  const Tensor& take(const std::string& name) {
+    const Tensor& tensor = state_.at(name);
+    done_ += tensor.nbytes();
+    if (progress_) progress_(done_, total_);
+    return tensor;
+  }
+
+  VectorParameter vector(const std::string& name) {
+    const Tensor stored = take(name).clone();
+    return {stored, to_f32(stored)};
+  }
+
+  std::unique_ptr<Weight> pack(const std::vector<std::string>& names) {
+    std::vector<Tensor> parts;
+    bool same = true;
+    for (const std::string& name : names) {
+      parts.push_back(take(name).contiguous());
+      same = same && parts.back().dtype() == parts.front().dtype();
+    }
+    if (!same) {
+      for (Tensor& part : parts) part = to_f32(part);
+    }
+    return ops_.pack(parts, config_.dtype);
+  }
+
+  Linear linear(std::size_t layer, const std::vector<std::string>& names, bool bias) {
+    Linear result;
+    std::vector<std::string> weights;
+    for (const std::string& name : names) weights.push_back(layer_parameter(layer, name + ".weight"));
+    result.weight = pack(weights);
+    for (const std::string& name : names) {
+      if (bias) result.biases.push_back(vector(layer_parameter(layer, name + ".bias")));
+    }
+    for (const VectorParameter& b : result.biases) result.bias_pointers.push_back(b.data());
+    return result;
+  }
+
+  LayerWeights layer(std::size_t i) {
+    const LlamaConfig& c = config_;
+    LayerWeights w;
+    w.input_norm = vector(layer_parameter(i, "input_layernorm.weight"));
+    w.qkv = linear(i, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, c.attention_bias);
+    if (c.qk_norm) {
+      w.q_norm = vector(layer_parameter(i, "self_attn.q_norm.weight"));
+      w.k_norm = vector(layer_parameter(i, "self_attn.k_norm.weight"));
+    }
+    w.o = linear(i, {"self_attn.o_proj"}, c.attention_output_bias);
+    w.post_attention_norm = vector(layer_parameter(i, "post_attention_layernorm.weight"));
+    w.gate_up = linear(i, {"mlp.gate_proj", "mlp.up_proj"}, c.mlp_bias);
+    w.down = linear(i, {"mlp.down_proj"}, c.mlp_bias);
+    return w;
+  }
+
+  const LlamaConfig& config_;
+  const StateDict& state_;
+  Ops& ops_;
+  const ProgressCallback& progress_;
+  std::size_t done_ = 0;
+  std::size_t total_ = 0;
+};
+
+// Where a parameter of a layer lives: a part of a linear layer (weight or bias), or a vector.
+struct Place {
+  std::string_view name;
+  const Linear* linear;
+  std::size_t part;
+  const VectorParameter* vector;
+};
+
+Tensor layer_parameter_of(const LayerWeights& w, Ops& ops, std::string_view name) {
+  const std::array<Place, 11> places = {{
+      {"self_attn.q_proj", &w.qkv, 0, nullptr},
+      {"self_attn.k_proj", &w.qkv, 1, nullptr},
+      {"self_attn.v_proj", &w.qkv, 2, nullptr},
+      {"self_attn.o_proj", &w.o, 0, nullptr},
+      {"self_attn.q_norm", nullptr, 0, &w.q_norm},
+      {"self_attn.k_norm", nullptr, 0, &w.k_norm},
+      {"mlp.gate_proj", &w.gate_up, 0, nullptr},
+      {"mlp.up_proj", &w.gate_up, 1, nullptr},
+      {"mlp.down_proj", &w.down, 0, nullptr},
+      {"input_layernorm", nullptr, 0, &w.input_norm},
+      {"post_attention_layernorm", nullptr, 0, &w.post_attention_norm},
+  }};
+  for (const Place& p : places) {
+    if (!name.starts_with(p.name)) continue;
+    const bool bias = name.substr(p.name.size()) == ".bias";
+    if (p.vector) return p.vector->stored.clone();
+    return bias ? p.linear->biases[p.part].stored.clone() : ops.unpack(*p.linear->weight, p.part);
+  }
+  throw Error(concat("no place is known for the parameter ", quoted(name)));
+}
+
+std::size_t vector_bytes(const std::vector<VectorParameter>& list) {
+  std::size_t total = 0;
+  for (const VectorParameter& v : list) total += v.f32.nbytes();
+  return total;
+}
+
+}  // namespace
+
+std::size_t LlamaWeights::nbytes() const {
+  std::size_t total = embedding->nbytes() + (head ? head->nbytes() : 0) + final_norm.f32.nbytes();
+  for (const LayerWeights& w : layers) {
+    for (const Linear* l : {&w.qkv, &w.o, &w.gate_up, &w.down}) {
+      total += l->weight->nbytes() + vector_bytes(l->biases);
+    }
+    total += w.input_norm.f32.nbytes() + w.post_attention_norm.f32.nbytes();
+    total += w.q_norm ? w.q_norm.f32.nbytes() + w.k_norm.f32.nbytes() : 0;
+  }
+  return total;
+}
+
+std::vector<std::string> unexpected_names(const LlamaConfig& config, const StateDict& state) {
+  StateDict rest = state;
+  for (const ParameterInfo& p : parameters(config)) rest.erase(p.name);
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : rest) {
+    const bool rotary_buffer = name.ends_with(".rotary_emb.inv_freq");
+    const bool tied_head = config.tie_word_embeddings && name == kLmHead;
+    if (!rotary_buffer && !tied_head) names.push_back(name);
+  }
+  return names;
+}
+
+LlamaWeights load_weights(const LlamaConfig& config, const StateDict& state, const std::string& source,
+                          Ops& ops, const ProgressCallback& progress) {
+  review(config, state, source);
+  return Loader(config, state, ops, progress).load();
+}
+
+Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops, const std::string& name) {
+  if (name == kEmbedTokens) return ops.unpack(*weights.embedding, 0);
+  if (name == kLmHead) return ops.unpack(weights.lm_head(), 0);
+  if (name == kFinalNorm) return weights.final_norm.stored.clone();
+  std::vector<std::string> names;
+  for (const ParameterInfo& p : parameters(config)) names.push_back(p.name);
+  const std::vector<ParameterInfo> of_layer = layer_parameters(config);
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    for (const ParameterInfo& p : of_layer) {
+      if (name == layer_parameter(i, p.name)) return layer_parameter_of(weights.layers[i], ops, p.name);
+    }
+  }
+  throw KeyError(concat("no parameter ", quoted(name), "; the nearest are ", nearest_names(name, names)));
+}
+
+}  // namespace infinilm

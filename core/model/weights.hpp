@@ -1,0 +1,50 @@
+// All weights of a model, packed for its device; filled from tensors under HF's names.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "infinilm/config.hpp"
+#include "infinilm/frontend.hpp"
+#include "model/linear.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm {
+
+struct LayerWeights {
+  VectorParameter input_norm;
+  Linear qkv;
+  VectorParameter q_norm, k_norm;  // of Qwen3
+  Linear o;
+  VectorParameter post_attention_norm;
+  Linear gate_up;
+  Linear down;
+};
+
+struct LlamaWeights {
+  std::unique_ptr<Weight> embedding;
+  std::vector<LayerWeights> layers;
+  VectorParameter final_norm;
+  std::unique_ptr<Weight> head;  // null if tied: the embedding is the head
+
+  const Weight& lm_head() const noexcept { return head ? *head : *embedding; }
+  std::size_t nbytes() const;
+};
+
+using StateDict = std::map<std::string, Tensor>;
+
+// Names of `state` that the model does not have, except those that HF ignores too (rotary buffers, a head that is tied).
+std::vector<std::string> unexpected_names(const LlamaConfig& config, const StateDict& state);
+
+// Checks every name, shape and dtype first (ValueError listing what is wrong, up to a few), allocates then. `source` names
+// the file or the mapping in messages.
+LlamaWeights load_weights(const LlamaConfig& config, const StateDict& state, const std::string& source,
+                          Ops& ops, const ProgressCallback& progress);
+
+// One parameter again, in HF's layout. KeyError that names the nearest if there is none of that name.
+Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops, const std::string& name);
+
+}  // namespace infinilm
