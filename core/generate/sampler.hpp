@@ -1,0 +1,54 @@
+// From one row of logits to one token. Pure functions: no model, no state.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "infinilm/generate.hpp"
+
+namespace infinilm {
+
+using Logits = std::span<const float>;  // [V]
+
+// A token that may be drawn, and its probability up to a common factor.
+struct Candidate {
+  std::int64_t id;
+  double weight;
+};
+
+// The first of the largest. Throws Error if a logit is NaN or if all are -inf.
+std::int64_t argmax(Logits logits);
+
+// ln sum exp(logits). Throws Error if softmax(logits) is no distribution (NaN, +inf, all -inf).
+double log_normalizer(Logits logits);
+// ln p(id) under softmax(logits), given that normalizer.
+inline float log_probability(Logits logits, std::int64_t id, double normalizer) {
+  return static_cast<float>(logits[static_cast<std::size_t>(id)] - normalizer);
+}
+
+// True if no token is drawn: the next one is the argmax.
+bool is_greedy(const GenerationConfig& config) noexcept;
+
+// True if `apply_penalties` does anything.
+bool has_penalties(const GenerationConfig& config) noexcept;
+
+// In place. Repetition (HF, CTRL): over all of `tokens`, l < 0 ? l * r : l / r. Then frequency and
+// presence (OpenAI, vLLM): over the tokens from `prompt_length` on, l -= count * frequency + (count
+// > 0) * presence.
+void apply_penalties(std::span<float> logits, const GenerationConfig& config,
+                     const TokenIds& tokens, std::size_t prompt_length);
+
+// What is left after temperature, top_k, top_p and min_p, in this order as in HF, sorted by id.
+// Equal logits at the edge of top_k are all kept, as in HF; of equal ones at the edge of top_p the
+// lower ids are kept. Never empty.
+std::vector<Candidate> candidates(Logits logits, const GenerationConfig& config);
+
+// The candidate at `uniform` in [0, 1) of the cumulative distribution.
+std::int64_t draw(const std::vector<Candidate>& candidates, double uniform);
+
+// argmax or draw, as `config` asks.
+std::int64_t choose(Logits logits, const GenerationConfig& config, double uniform);
+
+}  // namespace infinilm
