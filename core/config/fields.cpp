@@ -22,23 +22,24 @@ class FieldReader {
   FieldReader(LlamaConfig& config, const std::string& key, const Json& value, bool literal)
       : config_(config), key_(key), value_(value), literal_(literal) {}
 
-  void operator()(DataType LlamaConfig::*member) const {
+  void operator()(DataType LlamaConfig::* member) const {
     const auto dtype = dtype_of(read_text(key_, value_));
-    const bool computable = dtype == DataType::F32 || dtype == DataType::F16 || dtype == DataType::BF16;
+    const bool computable =
+        dtype == DataType::F32 || dtype == DataType::F16 || dtype == DataType::BF16;
     if (!dtype || !(computable || literal_)) reject(key_, "float32, float16 or bfloat16", value_);
     config_.*member = *dtype;
   }
-  void operator()(std::size_t LlamaConfig::*member) const {
+  void operator()(std::size_t LlamaConfig::* member) const {
     config_.*member = read_size(key_, value_, lowest());
   }
-  void operator()(double LlamaConfig::*member) const {
-    config_.*member = literal_                          ? read_number(key_, value_)
-                      : key_ == "attention_dropout"     ? read_number_in(key_, value_, 0, 1)
-                      : key_ == "initializer_range"     ? read_number_in(key_, value_, 0, 1e6)
-                                                        : read_positive(key_, value_);
+  void operator()(double LlamaConfig::* member) const {
+    config_.*member = literal_                      ? read_number(key_, value_)
+                      : key_ == "attention_dropout" ? read_number_in(key_, value_, 0, 1)
+                      : key_ == "initializer_range" ? read_number_in(key_, value_, 0, 1e6)
+                                                    : read_positive(key_, value_);
   }
-  void operator()(bool LlamaConfig::*member) const { config_.*member = read_bool(key_, value_); }
-  void operator()(std::string LlamaConfig::*member) const {
+  void operator()(bool LlamaConfig::* member) const { config_.*member = read_bool(key_, value_); }
+  void operator()(std::string LlamaConfig::* member) const {
     config_.*member = read_text(key_, value_);
     const auto& known = supported_activations();
     if (!literal_ && key_ == "hidden_act" &&
@@ -46,15 +47,17 @@ class FieldReader {
       reject(key_, "one of silu, swish, gelu, gelu_new, gelu_pytorch_tanh, relu", value_);
     }
   }
-  void operator()(std::optional<std::size_t> LlamaConfig::*member) const {
+  void operator()(std::optional<std::size_t> LlamaConfig::* member) const {
     (config_.*member).reset();
     if (!value_.is_null()) config_.*member = read_size(key_, value_, lowest());
   }
-  void operator()(std::optional<std::int64_t> LlamaConfig::*member) const {
+  void operator()(std::optional<std::int64_t> LlamaConfig::* member) const {
     (config_.*member).reset();
     if (!value_.is_null()) config_.*member = read_id(key_, value_);
   }
-  void operator()(TokenIds LlamaConfig::*member) const { config_.*member = read_ids(key_, value_); }
+  void operator()(TokenIds LlamaConfig::* member) const {
+    config_.*member = read_ids(key_, value_);
+  }
   void operator()(std::optional<RopeScaling> LlamaConfig::*) const {}
   void operator()(HeadDimField) const {}
 
@@ -71,18 +74,18 @@ class FieldWriter {
  public:
   explicit FieldWriter(const LlamaConfig& config) : config_(config) {}
 
-  Json operator()(DataType LlamaConfig::*member) const { return name_of(config_.*member); }
-  Json operator()(double LlamaConfig::*member) const { return number_to_json(config_.*member); }
+  Json operator()(DataType LlamaConfig::* member) const { return name_of(config_.*member); }
+  Json operator()(double LlamaConfig::* member) const { return number_to_json(config_.*member); }
   Json operator()(HeadDimField) const { return config_.head_dim(); }
-  Json operator()(std::optional<RopeScaling> LlamaConfig::*member) const {
+  Json operator()(std::optional<RopeScaling> LlamaConfig::* member) const {
     return config_.*member ? rope_scaling_to_json(*(config_.*member)) : Json();
   }
   template <class T>
-  Json operator()(std::optional<T> LlamaConfig::*member) const {
+  Json operator()(std::optional<T> LlamaConfig::* member) const {
     return config_.*member ? Json(*(config_.*member)) : Json();
   }
   template <class T>
-  Json operator()(T LlamaConfig::*member) const {
+  Json operator()(T LlamaConfig::* member) const {
     return config_.*member;
   }
 
@@ -129,7 +132,8 @@ const std::vector<ConfigField>& config_fields() {
 }
 
 const std::vector<std::string>& supported_activations() {
-  static const std::vector<std::string> names{"silu",     "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"};
+  static const std::vector<std::string> names{
+      "silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"};
   return names;
 }
 

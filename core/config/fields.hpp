@@ -15,8 +15,9 @@ namespace infinilm {
 struct HeadDimField {};  // reached through head_dim() and set_head_dim()
 
 using FieldMember =
-    std::variant<DataType LlamaConfig::*, std::size_t LlamaConfig::*, double LlamaConfig::*, bool LlamaConfig::*,
-                 std::string LlamaConfig::*, std::optional<std::size_t> LlamaConfig::*,
+    std::variant<DataType LlamaConfig::*, std::size_t LlamaConfig::*, double LlamaConfig::*,
+                 bool LlamaConfig::*, std::string LlamaConfig::*,
+                 std::optional<std::size_t> LlamaConfig::*,
                  std::optional<std::int64_t> LlamaConfig::*, TokenIds LlamaConfig::*,
                  std::optional<RopeScaling> LlamaConfig::*, HeadDimField>;
 
@@ -28,9 +29,8 @@ struct ConfigField {
 const std::vector<ConfigField>& config_fields();
 
 // The fields that no HF file has; a document with one of them was written by `to_json` and is taken literally.
-inline constexpr const char* kOwnFields[] = {"attention_output_bias", "qk_norm", "decoupled_head_dim"};
-// Beside "head_dim" in such a document: it was set, although it is what it would be anyway.
-inline constexpr const char* kHeadDimIsSet = "head_dim_is_set";
+inline constexpr const char* kOwnFields[] = {"attention_output_bias", "qk_norm",
+                                             "decoupled_head_dim"};
 
 // What `hidden_act` and `model_type` can be.
 const std::vector<std::string>& supported_activations();

@@ -35,8 +35,8 @@ std::string read_text(const std::string& key, const Json& value) {
 
 std::int64_t read_id(const std::string& key, const Json& value) {
   const bool ok = value.is_number_integer() &&
-                  (!value.is_number_unsigned() || value.get<std::uint64_t>() <=
-                                                      std::numeric_limits<std::int64_t>::max());
+                  (!value.is_number_unsigned() ||
+                   value.get<std::uint64_t>() <= std::numeric_limits<std::int64_t>::max());
   if (!ok) reject(key, "an integer of 64 bits", value);
   return value.get<std::int64_t>();
 }

@@ -24,7 +24,8 @@ bool given(const Json& document, const std::string& key) {
 
 std::string model_type_of(const Json& document, bool literal) {
   constexpr const char* kExpected = "llama, mistral, qwen2 or qwen3";
-  const std::string type = given(document, "model_type") ? read_text("model_type", document["model_type"]) : "llama";
+  const std::string type =
+      given(document, "model_type") ? read_text("model_type", document["model_type"]) : "llama";
   const auto& known = supported_model_types();
   if (!literal && std::find(known.begin(), known.end(), type) == known.end()) {
     reject("model_type", kExpected, document["model_type"]);
@@ -32,7 +33,9 @@ std::string model_type_of(const Json& document, bool literal) {
   // Without a model_type the class says what it is.
   if (!given(document, "model_type") && given(document, "architectures")) {
     const bool llama = document["architectures"] == Json::array({"LlamaForCausalLM"});
-    if (!llama) reject("model_type", concat(kExpected, " beside architectures ", describe(document["architectures"])), {});
+    if (!llama)
+      reject("model_type",
+             concat(kExpected, " beside architectures ", describe(document["architectures"])), {});
   }
   return type;
 }
@@ -71,8 +74,8 @@ void refuse_unsupported(const Json& document) {
   for (const char* key : {"quantization_config", "compression_config", "per_layer_config"}) {
     if (given(document, key)) reject(key, "none (it is not supported)", document[key]);
   }
-  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok",
-                          "moe_intermediate_size"}) {
+  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts",
+                          "num_experts_per_tok", "moe_intermediate_size"}) {
     if (given(document, key) && document[key] != 0) {
       reject(key, "none (mixtures of experts are not supported)", document[key]);
     }
@@ -87,18 +90,21 @@ void refuse_partial_rotary(const std::string& key, const Json& document) {
 }
 
 void read_fields(LlamaConfig& config, const Json& document, bool literal) {
-  constexpr std::string_view kNullIsDefault[] = {"num_key_value_heads", "pretraining_tp", "attention_dropout", "dtype",
-                                                 "rope_theta", "model_type", "name_or_path"};
+  constexpr std::string_view kNullIsDefault[] = {
+      "num_key_value_heads", "pretraining_tp", "attention_dropout", "dtype",
+      "rope_theta",          "model_type",     "name_or_path"};
   for (const ConfigField& field : config_fields()) {
     const auto found = document.find(field.name);
     if (found == document.end()) continue;
-    const bool skip = found->is_null() && std::find(std::begin(kNullIsDefault), std::end(kNullIsDefault),
-                                                    field.name) != std::end(kNullIsDefault);
+    const bool skip = found->is_null() &&
+                      std::find(std::begin(kNullIsDefault), std::end(kNullIsDefault), field.name) !=
+                          std::end(kNullIsDefault);
     if (!skip) read_field(config, field, *found, literal);
   }
   // HF: a missing or null num_key_value_heads means no grouping, where the class has no number of its own.
-  const bool grouped = document.contains("num_key_value_heads") ? given(document, "num_key_value_heads")
-                                                                : config.model_type != "llama";
+  const bool grouped = document.contains("num_key_value_heads")
+                           ? given(document, "num_key_value_heads")
+                           : config.model_type != "llama";
   if (!grouped) config.num_key_value_heads = config.num_attention_heads;
 }
 
@@ -111,25 +117,28 @@ void read_head_dim(LlamaConfig& config, const Json& document, bool literal) {
     if (document.contains("head_dim")) reject("head_dim", "an integer", nullptr);
     value = 128;
   }
-  if (value != quotient || document.contains(kHeadDimIsSet)) config.set_head_dim(value);
+  if (value != quotient) config.set_head_dim(value);
   if (!literal) config.decoupled_head_dim = value != quotient;
 }
 
 // HF takes `rope_scaling` if it says anything, else `rope_parameters`; both may hold rope_theta.
 void read_hf_rope(LlamaConfig& config, Json& document, Json& unknown) {
   refuse_partial_rotary("", document);
-  const char* key = given(document, "rope_scaling") && !document["rope_scaling"].empty() ? "rope_scaling"
-                                                                                         : "rope_parameters";
+  const char* key = given(document, "rope_scaling") && !document["rope_scaling"].empty()
+                        ? "rope_scaling"
+                        : "rope_parameters";
   if (!given(document, key)) return;
   Json rope = document[key];
   if (!rope.is_object()) reject(key, "an object or null", rope);
   refuse_partial_rotary(key, rope);
-  if (given(rope, "rope_theta")) config.rope_theta = read_positive(concat(key, ".rope_theta"), rope["rope_theta"]);
+  if (given(rope, "rope_theta"))
+    config.rope_theta = read_positive(concat(key, ".rope_theta"), rope["rope_theta"]);
   rope.erase("rope_theta");
   for (const char* layers : {"full_attention", "sliding_attention"}) {
     if (rope.contains(layers)) reject(key, "one set of parameters for all layers", rope);
   }
-  const Json type = rope.value("rope_type", Json()).is_null() ? rope.value("type", Json()) : rope["rope_type"];
+  const Json type =
+      rope.value("rope_type", Json()).is_null() ? rope.value("type", Json()) : rope["rope_type"];
   const char* original = "original_max_position_embeddings";
   if ((type == "llama3" || type == "yarn" || type == "longrope") && given(document, original)) {
     rope[original] = document[original];  // HF: the one outside wins
@@ -137,7 +146,9 @@ void read_hf_rope(LlamaConfig& config, Json& document, Json& unknown) {
   }
   if (type == "yarn" && rope.contains("factor") && rope["factor"].is_null()) {
     const double longest = static_cast<double>(config.max_position_embeddings);
-    rope["factor"] = given(rope, original) ? longest / static_cast<double>(read_size(original, rope[original], 1)) : 1.0;
+    rope["factor"] = given(rope, original)
+                         ? longest / static_cast<double>(read_size(original, rope[original], 1))
+                         : 1.0;
   }
   const RopeScaling scaling = read_rope_scaling(key, rope, &unknown);
   if (scaling != RopeScaling{}) config.rope_scaling = scaling;
@@ -155,12 +166,15 @@ void read_sliding_window(LlamaConfig& config, const Json& document) {
     const Json& types = document["layer_types"];
     const std::size_t layers = config.num_hidden_layers < 65536 ? config.num_hidden_layers : 0;
     const Json full = Json::array_t(layers, Json("full_attention"));
-    const Json expected = config.sliding_window ? Json(Json::array_t(layers, Json("sliding_attention"))) : full;
+    const Json expected =
+        config.sliding_window ? Json(Json::array_t(layers, Json("sliding_attention"))) : full;
     if (qwen && types == full) {
       config.sliding_window.reset();
     } else if (types != expected) {
-      reject("layer_types", concat(config.num_hidden_layers, " times ",
-                                   config.sliding_window ? "sliding_attention" : "full_attention", " (layers of several kinds are not supported)"),
+      reject("layer_types",
+             concat(config.num_hidden_layers, " times ",
+                    config.sliding_window ? "sliding_attention" : "full_attention",
+                    " (layers of several kinds are not supported)"),
              types);
     }
   } else if (qwen && config.sliding_window) {
@@ -178,11 +192,20 @@ void read_sliding_window(LlamaConfig& config, const Json& document) {
   }
 }
 
+// `dtype`, or else the older `torch_dtype`; "auto" says nothing.
+void read_hf_dtype(LlamaConfig& config, Json& document) {
+  const char* key = given(document, "dtype") ? "dtype" : "torch_dtype";
+  if (given(document, key) && document[key] != "auto") {
+    read_field(config, {key, static_cast<DataType LlamaConfig::*>(&LlamaConfig::dtype)},
+               document[key], false);
+  }
+  document.erase("dtype");
+}
+
 // HF's meaning of a HF file.
 void read_hf(LlamaConfig& config, Json& document, Json& unknown_rope) {
   drop_ignored_keys(document, config.model_type);
-  if (!given(document, "dtype")) document["dtype"] = document.value("torch_dtype", Json());
-  if (document["dtype"] == "auto") document["dtype"] = nullptr;
+  read_hf_dtype(config, document);
   if (!given(document, "name_or_path") && document.contains("_name_or_path")) {
     document["name_or_path"] = document["_name_or_path"];
   }
@@ -201,14 +224,15 @@ void read_literally(LlamaConfig& config, const Json& document, Json& unknown_rop
   read_fields(config, document, true);
   read_head_dim(config, document, true);
   if (given(document, "rope_scaling")) {
-    config.rope_scaling = read_rope_scaling("rope_scaling", document["rope_scaling"], &unknown_rope);
+    config.rope_scaling =
+        read_rope_scaling("rope_scaling", document["rope_scaling"], &unknown_rope);
   }
 }
 
 // What is left for the round trip.
 Json extra_of(Json document, const LlamaConfig& config, Json unknown_rope) {
   for (const ConfigField& field : config_fields()) document.erase(field.name);
-  for (const char* key : {"torch_dtype", "rope_parameters", "_name_or_path", kHeadDimIsSet}) document.erase(key);
+  for (const char* key : {"torch_dtype", "rope_parameters", "_name_or_path"}) document.erase(key);
   if (config.sliding_window && config.model_type != "mistral") {  // said by sliding_window alone
     document.erase("use_sliding_window");
     document.erase("max_window_layers");
@@ -221,7 +245,8 @@ Json extra_of(Json document, const LlamaConfig& config, Json unknown_rope) {
 
 LlamaConfig LlamaConfig::from_json(const std::string& text) {
   Json document = parse_json(text, "config", kConfigLimits);
-  infinilm::check(document.is_object(), "expected a config as a JSON object, found ", describe(document));
+  infinilm::check(document.is_object(), "expected a config as a JSON object, found ",
+                  describe(document));
   const bool literal = std::any_of(std::begin(kOwnFields), std::end(kOwnFields),
                                    [&](const char* name) { return document.contains(name); });
   LlamaConfig config = defaults_for(model_type_of(document, literal));

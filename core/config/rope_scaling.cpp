@@ -12,8 +12,9 @@
 namespace infinilm {
 namespace {
 
-using Member = std::variant<std::optional<double> RopeScaling::*, std::optional<bool> RopeScaling::*,
-                            std::optional<std::size_t> RopeScaling::*, std::vector<double> RopeScaling::*>;
+using Member =
+    std::variant<std::optional<double> RopeScaling::*, std::optional<bool> RopeScaling::*,
+                 std::optional<std::size_t> RopeScaling::*, std::vector<double> RopeScaling::*>;
 struct Field {
   const char* name;
   Member member;
@@ -49,7 +50,8 @@ constexpr const char* kTypeNames = "default, linear, dynamic, llama3, yarn or lo
 
 bool is_known(const std::string& name) {
   return name == "rope_type" || name == "type" ||
-         std::any_of(kFields.begin(), kFields.end(), [&](const Field& f) { return f.name == name; });
+         std::any_of(kFields.begin(), kFields.end(),
+                     [&](const Field& f) { return f.name == name; });
 }
 
 bool has(const RopeScaling& scaling, const char* name) {
@@ -147,10 +149,12 @@ std::vector<std::string> rope_scaling_problems(const RopeScaling& scaling) {
   std::vector<std::string> problems;
   for (const char* name : type->required) {
     if (!has(scaling, name)) {
-      problems.push_back(concat("rope_type ", quoted(scaling.rope_type), " needs ", name, ", found none"));
+      problems.push_back(
+          concat("rope_type ", quoted(scaling.rope_type), " needs ", name, ", found none"));
     }
   }
-  const auto positive = [&](const char* name, const std::optional<double>& value, bool zero_is_unset) {
+  const auto positive = [&](const char* name, const std::optional<double>& value,
+                            bool zero_is_unset) {
     if (!value || (*value == 0 && zero_is_unset) || (std::isfinite(*value) && *value > 0)) return;
     problems.push_back(concat("expected ", name, " above 0, found ", *value));
   };

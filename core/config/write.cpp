@@ -18,7 +18,8 @@ constexpr JsonLimits kExtraLimits{std::size_t{64} << 20, 64};
 Json document_of(const LlamaConfig& config, const std::string& extra) {
   Json document = parse_json(extra, "config", kExtraLimits);
   const Json unknown_rope = document.value("rope_scaling", Json::object());
-  for (const ConfigField& field : config_fields()) document[field.name] = field_to_json(config, field);
+  for (const ConfigField& field : config_fields())
+    document[field.name] = field_to_json(config, field);
   if (config.rope_scaling) document["rope_scaling"].update(unknown_rope);
   return document;
 }
@@ -26,8 +27,9 @@ Json document_of(const LlamaConfig& config, const std::string& extra) {
 // HF's flags cover q, k, v and o together, or are fixed by the model type.
 void check_expressible(const LlamaConfig& c) {
   const auto refuse = [&](const std::string& field, bool value, const char* expected) {
-    throw ValueError(concat("HuggingFace's config.json cannot express ", field, "=", value ? "True" : "False",
-                            " for model_type ", quoted(c.model_type), ": expected ", expected));
+    throw ValueError(concat("HuggingFace's config.json cannot express ", field, "=",
+                            value ? "True" : "False", " for model_type ", quoted(c.model_type),
+                            ": expected ", expected));
   };
   const bool together = c.model_type == "llama" || c.model_type == "qwen3";
   if (together && c.attention_bias != c.attention_output_bias) {
@@ -35,7 +37,8 @@ void check_expressible(const LlamaConfig& c) {
            "the same as attention_bias (q, k and v alone have a bias in model_type \"qwen2\")");
   }
   const bool qwen2 = c.model_type == "qwen2";
-  if (!together && c.attention_bias != qwen2) refuse("attention_bias", c.attention_bias, qwen2 ? "True" : "False");
+  if (!together && c.attention_bias != qwen2)
+    refuse("attention_bias", c.attention_bias, qwen2 ? "True" : "False");
   if (!together && c.attention_output_bias) refuse("attention_output_bias", true, "False");
   if (c.mlp_bias && c.model_type != "llama") refuse("mlp_bias", true, "False");
   const bool qwen3 = c.model_type == "qwen3";
@@ -59,19 +62,14 @@ void write_sliding_window(Json& document, const LlamaConfig& config) {
     document["max_window_layers"] = 0;
   }
   if (document.contains("layer_types")) {
-    document["layer_types"] =
-        std::vector<std::string>(config.num_hidden_layers, window ? "sliding_attention" : "full_attention");
+    document["layer_types"] = std::vector<std::string>(
+        config.num_hidden_layers, window ? "sliding_attention" : "full_attention");
   }
 }
 
 }  // namespace
 
-std::string LlamaConfig::to_json() const {
-  Json document = document_of(*this, extra_);
-  const bool unseen = head_dim_ && num_attention_heads != 0 && *head_dim_ == hidden_size / num_attention_heads;
-  if (unseen) document[kHeadDimIsSet] = true;
-  return dump_json(document, true);
-}
+std::string LlamaConfig::to_json() const { return dump_json(document_of(*this, extra_), true); }
 
 void LlamaConfig::save_pretrained(const std::string& directory) const {
   check();
@@ -80,9 +78,12 @@ void LlamaConfig::save_pretrained(const std::string& directory) const {
   for (const char* key : kOwnFields) document.erase(key);
   document["bos_token_id"] = ids_to_json(bos_token_id);
   document["eos_token_id"] = ids_to_json(eos_token_id);
-  if (rope_scaling && rope_scaling->rope_type == "default") document["rope_scaling"] = nullptr;
-  // HF gives the one outside priority over rope_scaling's own.
-  if (rope_scaling) document.erase("original_max_position_embeddings");
+  const std::string type = rope_scaling ? rope_scaling->rope_type : "default";
+  if (type == "default") document["rope_scaling"] = nullptr;
+  if (type == "llama3" || type == "yarn" || type == "longrope") {
+    // HF gives the one outside priority over rope_scaling's own.
+    document.erase("original_max_position_embeddings");
+  }
   if (model_type != "llama") document.erase("mlp_bias");
   if (model_type == "mistral" || model_type == "qwen2") document.erase("attention_bias");
   if (!name_or_path.empty()) document["_name_or_path"] = name_or_path;

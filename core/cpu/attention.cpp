@@ -48,11 +48,13 @@ std::vector<Item> cut(std::span<const SequenceRows> sequences, const AttentionSh
 }
 
 std::size_t key_offset(const AttentionShape& shape, std::int64_t kv_head) {
-  return shape.kv_offset + static_cast<std::size_t>(kv_head * shape.head_dim * kKeys) * sizeof(float);
+  return shape.kv_offset +
+         static_cast<std::size_t>(kv_head * shape.head_dim * kKeys) * sizeof(float);
 }
 
 std::size_t value_offset(const AttentionShape& shape, std::int64_t kv_head) {
-  const std::int64_t floats = shape.kv_heads * shape.head_dim * kKeys + kv_head * kKeys * value_stride(shape.head_dim);
+  const std::int64_t floats =
+      shape.kv_heads * shape.head_dim * kKeys + kv_head * kKeys * value_stride(shape.head_dim);
   return shape.kv_offset + static_cast<std::size_t>(floats) * sizeof(float);
 }
 
@@ -86,7 +88,9 @@ void pack_q(Matrix q, const Item& item, const AttendTask& task, float* out) {
 }
 
 // Floats of one partial result, and the places of its parts.
-std::int64_t result_floats(const AttendTask& task) { return task.rows * (value_stride(task.head_dim) + 2); }
+std::int64_t result_floats(const AttendTask& task) {
+  return task.rows * (value_stride(task.head_dim) + 2);
+}
 void place_result(AttendTask& task, float* memory) {
   task.values = memory;
   task.peak = memory + task.rows * value_stride(task.head_dim);
@@ -101,7 +105,8 @@ struct Range {
 // Blocks that the item's tokens see, in segments of kSegment.
 Range visible_blocks(const Item& item, const AttentionShape& shape) {
   const std::int64_t position = item.sequence->past + item.first;
-  const std::int64_t first = shape.window > 0 ? std::max<std::int64_t>(0, position - shape.window + 1) : 0;
+  const std::int64_t first =
+      shape.window > 0 ? std::max<std::int64_t>(0, position - shape.window + 1) : 0;
   return {first / kKeys, (position + item.tokens - 1) / kKeys + 1};
 }
 Range visible_segments(const Item& item, const AttentionShape& shape) {
@@ -111,8 +116,8 @@ Range visible_segments(const Item& item, const AttentionShape& shape) {
 
 class Attention {
  public:
-  Attention(const Kernels& kernels, Matrix q, std::span<const SequenceRows> sequences, const AttentionShape& shape,
-            Matrix y)
+  Attention(const Kernels& kernels, Matrix q, std::span<const SequenceRows> sequences,
+            const AttentionShape& shape, Matrix y)
       : kernels_(kernels), q_(q), shape_(shape), y_(y), items_(cut(sequences, shape)) {}
 
   void run() {
@@ -206,7 +211,8 @@ class Attention {
     if (items_.empty()) return 1;
     const Item& last = items_.back();
     const std::int64_t keys = last.sequence->past + last.sequence->rows;
-    const std::int64_t products = 2 * keys * shape_.head_dim * last.tokens * (shape_.heads / shape_.kv_heads);
+    const std::int64_t products =
+        2 * keys * shape_.head_dim * last.tokens * (shape_.heads / shape_.kv_heads);
     return std::max<std::int64_t>(1, kChunkProducts / std::max<std::int64_t>(products, 1));
   }
 
@@ -218,13 +224,14 @@ class Attention {
 };
 
 // Writes the tokens [first, end) of a sequence, all in one block, for one key head.
-void write_block(Matrix k, Matrix v, const SequenceRows& s, const AttentionShape& shape, std::int64_t kv_head,
-                 Range tokens) {
+void write_block(Matrix k, Matrix v, const SequenceRows& s, const AttentionShape& shape,
+                 std::int64_t kv_head, Range tokens) {
   const std::int64_t depth = shape.head_dim, columns = value_stride(depth);
   const std::int64_t position = s.past + tokens.begin;
   std::byte* block = s.blocks[static_cast<std::size_t>(position / kKeys)];
   float* keys = reinterpret_cast<float*>(block + key_offset(shape, kv_head)) + position % kKeys;
-  float* values = reinterpret_cast<float*>(block + value_offset(shape, kv_head)) + position % kKeys * columns;
+  float* values =
+      reinterpret_cast<float*>(block + value_offset(shape, kv_head)) + position % kKeys * columns;
   const float* from_k = k.row(s.row_begin + tokens.begin) + kv_head * depth;
   const float* from_v = v.row(s.row_begin + tokens.begin) + kv_head * depth;
   const std::int64_t count = tokens.end - tokens.begin;
@@ -232,18 +239,20 @@ void write_block(Matrix k, Matrix v, const SequenceRows& s, const AttentionShape
     for (std::int64_t t = 0; t < count; ++t) keys[d * kKeys + t] = from_k[t * k.stride + d];
   }
   for (std::int64_t t = 0; t < count; ++t) {
-    std::memcpy(values + t * columns, from_v + t * v.stride, static_cast<std::size_t>(depth) * sizeof(float));
+    std::memcpy(values + t * columns, from_v + t * v.stride,
+                static_cast<std::size_t>(depth) * sizeof(float));
     std::fill(values + t * columns + depth, values + (t + 1) * columns, 0.0f);
   }
 }
 
 // One token's scores against all keys of its sequence, out of a block's: what it may not see is -inf.
-void mask_scores(const float* scores, const AttendTask& task, std::int64_t row, std::int64_t block, Range keys,
-                 float* out) {
+void mask_scores(const float* scores, const AttendTask& task, std::int64_t row, std::int64_t block,
+                 Range keys, float* out) {
   const std::int64_t position = task.position + row / task.group;
   const std::int64_t lowest = task.window > 0 ? position - task.window + 1 : 0;
   for (std::int64_t j = keys.begin; j < keys.end; ++j) {
-    out[j] = j >= lowest && j <= position ? scores[row * kKeys + j - block * kKeys] : kMinusInfinity;
+    out[j] =
+        j >= lowest && j <= position ? scores[row * kKeys + j - block * kKeys] : kMinusInfinity;
   }
 }
 
@@ -252,10 +261,12 @@ std::int64_t block_count(std::int64_t tokens) { return (tokens + kKeys - 1) / kK
 }  // namespace
 
 std::size_t OpsCpu::kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim) const {
-  return static_cast<std::size_t>(kv_heads * kKeys * (head_dim + value_stride(head_dim))) * sizeof(float);
+  return static_cast<std::size_t>(kv_heads * kKeys * (head_dim + value_stride(head_dim))) *
+         sizeof(float);
 }
 
-void OpsCpu::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences, const AttentionShape& shape) {
+void OpsCpu::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
+                      const AttentionShape& shape) {
   for (const SequenceRows& s : sequences) {
     if (s.rows == 0) continue;
     const std::int64_t first = s.past / kKeys, blocks = block_count(s.past + s.rows) - first;
@@ -273,67 +284,74 @@ void OpsCpu::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequence
   }
 }
 
-void OpsCpu::attention(Matrix q, std::span<const SequenceRows> sequences, const AttentionShape& shape, Matrix y) {
+void OpsCpu::attention(Matrix q, std::span<const SequenceRows> sequences,
+                       const AttentionShape& shape, Matrix y) {
   Attention(kernels_, q, sequences, shape, y).run();
 }
 
-void OpsCpu::attention_scores(Matrix q, std::span<const SequenceRows> sequences, const AttentionShape& shape,
-                              float* scores, std::int64_t keys) {
+void OpsCpu::attention_scores(Matrix q, std::span<const SequenceRows> sequences,
+                              const AttentionShape& shape, float* scores, std::int64_t keys) {
   const std::vector<Item> items = cut(sequences, shape);
-  parallel_for(static_cast<std::int64_t>(items.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-    thread_local Scratch scratch;
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Item& item = items[static_cast<std::size_t>(i)];
-      AttendTask task = task_of(item, shape);
-      float* block_scores = scratch.floats(task.rows * (kKeys + task.head_dim));
-      float* packed = block_scores + task.rows * kKeys;
-      pack_q(q, item, task, packed);
-      task.packed_q = packed;
-      const std::int64_t length = item.sequence->past + item.sequence->rows;
-      const auto out_row = [&](std::int64_t r) {
-        const std::int64_t head = item.kv_head * task.group + r % task.group;
-        return scores + (head * q.rows + item.sequence->row_begin + item.first + r / task.group) * keys;
-      };
-      for (std::int64_t block = 0; block < block_count(length); ++block) {
-        kernels_.block_scores(task, block, block_scores);
-        const Range here = {block * kKeys, std::min(length, (block + 1) * kKeys)};
-        for (std::int64_t r = 0; r < task.rows; ++r) mask_scores(block_scores, task, r, block, here, out_row(r));
-      }
-      for (std::int64_t r = 0; r < task.rows; ++r) std::fill(out_row(r) + length, out_row(r) + keys, kMinusInfinity);
-    }
-  });
+  parallel_for(
+      static_cast<std::int64_t>(items.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+        thread_local Scratch scratch;
+        for (std::int64_t i = begin; i < end; ++i) {
+          const Item& item = items[static_cast<std::size_t>(i)];
+          AttendTask task = task_of(item, shape);
+          float* block_scores = scratch.floats(task.rows * (kKeys + task.head_dim));
+          float* packed = block_scores + task.rows * kKeys;
+          pack_q(q, item, task, packed);
+          task.packed_q = packed;
+          const std::int64_t length = item.sequence->past + item.sequence->rows;
+          const auto out_row = [&](std::int64_t r) {
+            const std::int64_t head = item.kv_head * task.group + r % task.group;
+            return scores +
+                   (head * q.rows + item.sequence->row_begin + item.first + r / task.group) * keys;
+          };
+          for (std::int64_t block = 0; block < block_count(length); ++block) {
+            kernels_.block_scores(task, block, block_scores);
+            const Range here = {block * kKeys, std::min(length, (block + 1) * kKeys)};
+            for (std::int64_t r = 0; r < task.rows; ++r)
+              mask_scores(block_scores, task, r, block, here, out_row(r));
+          }
+          for (std::int64_t r = 0; r < task.rows; ++r)
+            std::fill(out_row(r) + length, out_row(r) + keys, kMinusInfinity);
+        }
+      });
 }
 
-void OpsCpu::attention_mix(const float* weights, std::int64_t keys, std::span<const SequenceRows> sequences,
-                           const AttentionShape& shape, Matrix y) {
+void OpsCpu::attention_mix(const float* weights, std::int64_t keys,
+                           std::span<const SequenceRows> sequences, const AttentionShape& shape,
+                           Matrix y) {
   const std::vector<Item> items = cut(sequences, shape);
-  parallel_for(static_cast<std::int64_t>(items.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-    thread_local Scratch scratch;
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Item& item = items[static_cast<std::size_t>(i)];
-      AttendTask task = task_of(item, shape);
-      const std::int64_t columns = value_stride(task.head_dim);
-      task.values = scratch.floats(task.rows * (columns + kKeys));
-      float* block_weights = task.values + task.rows * columns;
-      std::fill(task.values, block_weights, 0.0f);
-      const std::int64_t length = item.sequence->past + item.sequence->rows;
-      for (std::int64_t block = 0; block < block_count(length); ++block) {
-        const std::int64_t count = std::min<std::int64_t>(kKeys, length - block * kKeys);
-        for (std::int64_t r = 0; r < task.rows; ++r) {
-          const std::int64_t head = item.kv_head * task.group + r % task.group;
-          const std::int64_t row = item.sequence->row_begin + item.first + r / task.group;
-          const float* from = weights + (head * y.rows + row) * keys + block * kKeys;
-          std::copy(from, from + count, block_weights + r * kKeys);
+  parallel_for(
+      static_cast<std::int64_t>(items.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+        thread_local Scratch scratch;
+        for (std::int64_t i = begin; i < end; ++i) {
+          const Item& item = items[static_cast<std::size_t>(i)];
+          AttendTask task = task_of(item, shape);
+          const std::int64_t columns = value_stride(task.head_dim);
+          task.values = scratch.floats(task.rows * (columns + kKeys));
+          float* block_weights = task.values + task.rows * columns;
+          std::fill(task.values, block_weights, 0.0f);
+          const std::int64_t length = item.sequence->past + item.sequence->rows;
+          for (std::int64_t block = 0; block < block_count(length); ++block) {
+            const std::int64_t count = std::min<std::int64_t>(kKeys, length - block * kKeys);
+            for (std::int64_t r = 0; r < task.rows; ++r) {
+              const std::int64_t head = item.kv_head * task.group + r % task.group;
+              const std::int64_t row = item.sequence->row_begin + item.first + r / task.group;
+              const float* from = weights + (head * y.rows + row) * keys + block * kKeys;
+              std::copy(from, from + count, block_weights + r * kKeys);
+            }
+            kernels_.block_mix(task, block, count, block_weights);
+          }
+          for (std::int64_t r = 0; r < task.rows; ++r) {
+            float* row = y.row(item.sequence->row_begin + item.first + r / task.group);
+            std::copy_n(task.values + r * columns, task.head_dim,
+                        row + (item.kv_head * task.group + r % task.group) * task.head_dim);
+          }
         }
-        kernels_.block_mix(task, block, count, block_weights);
-      }
-      for (std::int64_t r = 0; r < task.rows; ++r) {
-        float* row = y.row(item.sequence->row_begin + item.first + r / task.group);
-        std::copy_n(task.values + r * columns, task.head_dim,
-                    row + (item.kv_head * task.group + r % task.group) * task.head_dim);
-      }
-    }
-  });
+      });
 }
 
 }  // namespace infinilm::cpu

@@ -41,7 +41,8 @@ std::vector<std::string> detect() {
   const std::uint64_t saved = saved_state();
   const bool fma = has(one.ecx, 12), f16c = has(one.ecx, 29), avx = has(one.ecx, 28);
   const bool avx2 = has(seven.ebx, 5) && avx && fma && f16c && (saved & kYmm) == kYmm;
-  const bool f = has(seven.ebx, 16), dq = has(seven.ebx, 17), bw = has(seven.ebx, 30), vl = has(seven.ebx, 31);
+  const bool f = has(seven.ebx, 16), dq = has(seven.ebx, 17), bw = has(seven.ebx, 30),
+             vl = has(seven.ebx, 31);
   const bool avx512 = avx2 && f && dq && bw && vl && (saved & kZmm) == kZmm;
   const bool bf16 = avx512 && has(more.eax, 5);
   std::vector<std::string> levels = {"scalar"};

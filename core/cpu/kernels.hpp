@@ -19,11 +19,12 @@ enum class Format : int { F32, F16, Bf16 };
 // Activation functions; the order is that of infinilm::HiddenAct.
 enum class Act : int { Silu, Gelu, GeluTanh, Relu };
 
-inline constexpr int kMaxStrip = 6;        // rows of a register tile
-inline constexpr int kMaxPanels = 4;       // panels that one task multiplies
-inline constexpr int kChunkStrips = 16;    // strips of rows that one task multiplies
-inline constexpr int kTileFloats = 12288;  // panels_per_task * kChunkStrips * kMaxStrip * nr fits in
-inline constexpr int kKeys = 64;           // tokens in a block of the cache
+inline constexpr int kMaxStrip = 6;      // rows of a register tile
+inline constexpr int kMaxPanels = 4;     // panels that one task multiplies
+inline constexpr int kChunkStrips = 16;  // strips of rows that one task multiplies
+inline constexpr int kTileFloats =
+    12288;                        // panels_per_task * kChunkStrips * kMaxStrip * nr fits in
+inline constexpr int kKeys = 64;  // tokens in a block of the cache
 
 // `rows` rows are cut into strips of at most kMaxStrip rows, as equal as can be.
 constexpr std::int64_t strip_count(std::int64_t rows) { return (rows + kMaxStrip - 1) / kMaxStrip; }
@@ -118,11 +119,15 @@ struct Kernels {
   void (*store_act_mul)(const StoreTile&) noexcept = nullptr;
   void (*pack_panel)(const PackPanel&) noexcept = nullptr;
   // Output `n` of a panel as it is kept (unpack) or widened to float32.
-  void (*unpack_row)(const std::byte* panel, Format format, std::int64_t depth, int n, std::byte* out) noexcept = nullptr;
-  void (*widen_row)(const std::byte* panel, Format format, std::int64_t depth, int n, float* out) noexcept = nullptr;
+  void (*unpack_row)(const std::byte* panel, Format format, std::int64_t depth, int n,
+                     std::byte* out) noexcept = nullptr;
+  void (*widen_row)(const std::byte* panel, Format format, std::int64_t depth, int n,
+                    float* out) noexcept = nullptr;
 
-  void (*rms_norm)(const float* x, const float* w, float eps, std::int64_t n, float* y) noexcept = nullptr;
-  void (*act_mul)(const float* gate, const float* up, Act act, std::int64_t n, float* y) noexcept = nullptr;
+  void (*rms_norm)(const float* x, const float* w, float eps, std::int64_t n,
+                   float* y) noexcept = nullptr;
+  void (*act_mul)(const float* gate, const float* up, Act act, std::int64_t n,
+                  float* y) noexcept = nullptr;
   void (*add)(const float* x, std::int64_t n, float* y) noexcept = nullptr;
   void (*rope)(float* x, const float* cos, const float* sin, std::int64_t half) noexcept = nullptr;
   void (*softmax)(float* x, std::int64_t n) noexcept = nullptr;
@@ -135,7 +140,8 @@ struct Kernels {
   // out[i][j] = the scaled scores of strip rows against the keys of one block, not masked: [rows][64].
   void (*block_scores)(const AttendTask& task, std::int64_t block, float* out) noexcept = nullptr;
   // values[i] += weights[i] v over `keys` keys of one block; weights: [rows][64].
-  void (*block_mix)(const AttendTask& task, std::int64_t block, std::int64_t keys, const float* weights) noexcept = nullptr;
+  void (*block_mix)(const AttendTask& task, std::int64_t block, std::int64_t keys,
+                    const float* weights) noexcept = nullptr;
 };
 
 const Kernels& kernels_scalar() noexcept;

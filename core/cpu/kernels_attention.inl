@@ -5,6 +5,12 @@
 //
 // Online softmax: a new largest score rescales what was summed before. A block in which a row sees no key leaves that
 // row's bits as they are, so that a row does not feel the others in its tile.
+#pragma once
+
+#include "cpu/kernels_base.inl"
+#include "cpu/kernels_gemm.inl"
+#include "cpu/kernels_math.inl"
+#include "cpu/kernels_rows.inl"
 
 namespace infinilm::cpu::INFINILM_ISA {
 
@@ -15,27 +21,33 @@ constexpr int tile_vectors() {
   return wide * kWidth < kKeys ? wide : kKeys / kWidth;
 }
 
-// out[r][0...63] = sum over d of q[d][r] keys[d][...]
-template <int MR>
-inline void score_tile(const float* q, const float* keys, i64 head_dim, float* out) {
+// out[r][0...63] = sum over d of q[d][r] keys[d][...]. What is multiplied next, as large as the keys, is asked for.
+template <int MR, bool kAhead>
+inline void score_tile(const float* q, const float* keys, i64 head_dim, float* out,
+                       const float* next) {
   constexpr int NV = tile_vectors<MR>();
   for (int j = 0; j < kKeys; j += NV * kWidth) {
     const float* b = keys + j;
     float* c = out + j;
-    multiply<LoadF32, MR, NV, 1, MR, 1>(q, &b, kKeys, head_dim, &c, kKeys, true);
+    const char* ahead = reinterpret_cast<const char*>(next + j * head_dim);
+    multiply<LoadF32, MR, NV, 1, MR, 1, kAhead>(q, &b, kKeys, head_dim, &c, kKeys, true, &ahead);
   }
 }
 
 // values[r][...] += sum over t < keys of p[r][t] v[t][...], columns [column, columns)
-template <int MR, int NV>
-inline void mix_columns(const float* p, const float* v, i64 keys, i64 columns, i64 column, float* values) {
+template <int MR, int NV, bool kAhead>
+inline void mix_columns(const float* p, const float* v, i64 keys, i64 columns, i64 column,
+                        float* values, const float* next) {
   for (; column + NV * kWidth <= columns; column += NV * kWidth) {
     const float* b = v + column;
     float* c = values + column;
-    multiply<LoadF32, MR, NV, 1, 1, kKeys>(p, &b, columns, keys, &c, columns, false);
+    const char* ahead = reinterpret_cast<const char*>(next + column * kKeys);
+    multiply<LoadF32, MR, NV, 1, 1, kKeys, kAhead>(p, &b, columns, keys, &c, columns, false,
+                                                   &ahead);
   }
   if constexpr (NV > 1) {
-    if (column < columns) mix_columns<MR, NV / 2>(p, v, keys, columns, column, values);
+    if (column < columns)
+      mix_columns<MR, NV / 2, kAhead>(p, v, keys, columns, column, values, next);
   }
 }
 
@@ -77,7 +89,8 @@ inline float exp_one(float x) {
   return lanes[0];
 }
 
-template <int MR>
+// The task's first strip of rows brings keys and values into the cache, the others find them there.
+template <int MR, bool kAhead>
 void attend_strip(const AttendTask& t, i64 row, i64 block) {
   Visible seen[MR];
   i64 lo = kKeys, hi = 0;
@@ -91,7 +104,7 @@ void attend_strip(const AttendTask& t, i64 row, i64 block) {
   const float* values = reinterpret_cast<const float*>(t.blocks[block] + t.v_offset);
   const i64 columns = value_stride(t.head_dim);
   alignas(64) float s[MR * kKeys];
-  score_tile<MR>(t.packed_q + row * t.head_dim, keys, t.head_dim, s);
+  score_tile<MR, kAhead>(t.packed_q + row * t.head_dim, keys, t.head_dim, s, values);
   for (int r = 0; r < MR; ++r) {
     const float before = t.peak[row + r];
     const float here = scale_and_mask(s + r * kKeys, t.scale, seen[r]);
@@ -107,14 +120,17 @@ void attend_strip(const AttendTask& t, i64 row, i64 block) {
     float* v = t.values + (row + r) * columns;
     for (i64 j = 0; j < columns; j += kWidth) store(v + j, mul(load(v + j), set1(keep)));
   }
-  mix_columns<MR, tile_vectors<MR>()>(s, values, hi, columns, 0, t.values + row * columns);
+  const i64 after = block + 1 < t.block_end ? block + 1 : block;
+  const float* next = reinterpret_cast<const float*>(t.blocks[after] + t.k_offset);
+  mix_columns<MR, tile_vectors<MR>(), kAhead>(s, values, hi, columns, 0, t.values + row * columns,
+                                              next);
 }
 
 template <int MR>
 void score_strip(const AttendTask& t, i64 row, i64 block, float* out) {
   const float* keys = reinterpret_cast<const float*>(t.blocks[block] + t.k_offset);
   out += row * kKeys;
-  score_tile<MR>(t.packed_q + row * t.head_dim, keys, t.head_dim, out);
+  score_tile<MR, false>(t.packed_q + row * t.head_dim, keys, t.head_dim, out, keys);
   for (int i = 0; i < MR * kKeys; i += kWidth) store(out + i, mul(load(out + i), set1(t.scale)));
 }
 
@@ -122,21 +138,34 @@ template <int MR>
 void mix_strip(const AttendTask& t, i64 row, i64 block, i64 keys, const float* weights) {
   const float* values = reinterpret_cast<const float*>(t.blocks[block] + t.v_offset);
   const i64 columns = value_stride(t.head_dim);
-  mix_columns<MR, tile_vectors<MR>()>(weights + row * kKeys, values, keys, columns, 0, t.values + row * columns);
+  mix_columns<MR, tile_vectors<MR>(), false>(weights + row * kKeys, values, keys, columns, 0,
+                                             t.values + row * columns, values);
 }
 
 // Calls the given function template for each strip of a task's rows.
-#define INFINILM_FOR_STRIPS(task, call)                                   \
-  for (i64 strip = 0; strip < strip_count((task).rows); ++strip) {        \
-    const i64 row = strip_row((task).rows, strip);                        \
-    switch (strip_row((task).rows, strip + 1) - row) {                    \
-      case 1: call(1); break;                                             \
-      case 2: call(2); break;                                             \
-      case 3: call(3); break;                                             \
-      case 4: call(4); break;                                             \
-      case 5: call(5); break;                                             \
-      default: call(6); break;                                            \
-    }                                                                     \
+#define INFINILM_FOR_STRIPS(task, call)                            \
+  for (i64 strip = 0; strip < strip_count((task).rows); ++strip) { \
+    const i64 row = strip_row((task).rows, strip);                 \
+    switch (strip_row((task).rows, strip + 1) - row) {             \
+      case 1:                                                      \
+        call(1);                                                   \
+        break;                                                     \
+      case 2:                                                      \
+        call(2);                                                   \
+        break;                                                     \
+      case 3:                                                      \
+        call(3);                                                   \
+        break;                                                     \
+      case 4:                                                      \
+        call(4);                                                   \
+        break;                                                     \
+      case 5:                                                      \
+        call(5);                                                   \
+        break;                                                     \
+      default:                                                     \
+        call(6);                                                   \
+        break;                                                     \
+    }                                                              \
   }
 
 void attend(const AttendTask& t) noexcept {
@@ -147,7 +176,8 @@ void attend(const AttendTask& t) noexcept {
   }
   for (i64 i = 0; i < t.rows * columns; ++i) t.values[i] = 0.0f;
   for (i64 block = t.block_begin; block < t.block_end; ++block) {
-#define INFINILM_CALL(MR) attend_strip<MR>(t, row, block)
+#define INFINILM_CALL(MR) \
+  row == 0 ? attend_strip<MR, true>(t, row, block) : attend_strip<MR, false>(t, row, block)
     INFINILM_FOR_STRIPS(t, INFINILM_CALL)
 #undef INFINILM_CALL
   }
@@ -187,7 +217,8 @@ void merge(const AttendTask& from, const AttendTask& to) noexcept {
 void finish(const AttendTask& t, i64 row, float* y) noexcept {
   const float* v = t.values + row * value_stride(t.head_dim);
   const F total = set1(t.total[row] == 0.0f ? 1.0f : t.total[row]);
-  for (i64 j = 0; j < t.head_dim; j += kWidth) store_some(y + j, div(load(v + j), total), t.head_dim - j);
+  for (i64 j = 0; j < t.head_dim; j += kWidth)
+    store_some(y + j, div(load(v + j), total), t.head_dim - j);
 }
 
 }  // namespace infinilm::cpu::INFINILM_ISA

@@ -1,5 +1,6 @@
 #define INFINILM_ISA avx2
 #include "cpu/simd_avx2.hpp"
+
 // simd_*.hpp comes first: kernels.inl is written in its terms.
 #include "cpu/kernels.inl"
 

@@ -1,6 +1,7 @@
 #define INFINILM_ISA avx512bf16
 #define INFINILM_NATIVE_BF16
 #include "cpu/simd_avx512.hpp"
+
 // simd_*.hpp comes first: kernels.inl is written in its terms.
 #include "cpu/kernels.inl"
 

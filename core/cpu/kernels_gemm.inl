@@ -10,7 +10,12 @@
 // order. That order is the same for every number of rows, so a row gives the same bits alone and in a batch.
 // One row reads kPanelsAtOnce panels side by side, which gives as many chains as hide the latency.
 //
-// Measured, AMD Zen 3 (2.45 GHz, 2 cores), K = 2048, N = 8192: see benchmarks/README.md.
+// Measured with AVX2 on one AMD Zen 3 core (99 GFLOP/s float32, 24 GB/s from memory), K = 2048, N = 8192, float32:
+// 512 rows 83-85 % of the arithmetic, 96 rows 90 %; one row 22-24 GB/s of weights; bfloat16 and float16 weights likewise.
+#pragma once
+
+#include "cpu/kernels_base.inl"
+#include "cpu/kernels_math.inl"
 
 namespace infinilm::cpu::INFINILM_ISA {
 
@@ -23,13 +28,15 @@ struct LoadF16 {
   static F at(const u16* p) { return f16(p); }
 };
 
-// The panels' next cache lines, about 1 KiB ahead: for tiles that stream weights from memory.
-template <int kBytes>
-inline void prefetch(const void* p) {
-  for (int offset = 0; offset < kBytes; offset += 64) {
-    __builtin_prefetch(static_cast<const char*>(p) + 1024 + offset, 0, 3);
+// Asks for the cache lines that `kBytes` bytes at p touch, if kAhead.
+template <bool kAhead, int kBytes>
+inline void prefetch(const char* p) {
+  if constexpr (kAhead) {
+    for (int offset = 0; offset < kBytes; offset += 64) __builtin_prefetch(p + offset, 0, 3);
   }
 }
+// How far ahead of itself a tile asks for its panel.
+constexpr i64 kAheadBytes = 1024;
 
 template <int MR, int NV, int P>
 struct Accumulators {
@@ -57,19 +64,22 @@ struct Accumulators {
   }
 };
 
-// c[p][r][n] (+)= sum of a[k * AK + r * AR] b[p][k][n]; rows of b are ldb elements apart.
-template <class Load, int MR, int NV, int P, int AK, int AR>
-inline void multiply(const float* a, const typename Load::Element* const* b, i64 ldb, i64 depth, float* const* c, i64 ldc,
-                     bool first) {
+// c[p][r][n] (+)= sum of a[k * AK + r * AR] b[p][k][n]; rows of b are ldb elements apart. With kAhead, each step also
+// asks for as many bytes from `ahead[p]` on as it reads of b[p].
+template <class Load, int MR, int NV, int P, int AK, int AR, bool kAhead>
+inline void multiply(const float* a, const typename Load::Element* const* b, i64 ldb, i64 depth,
+                     float* const* c, i64 ldc, bool first, const char* const* ahead) {
+  constexpr int kBytes = NV * kWidth * static_cast<int>(sizeof(typename Load::Element));
   Accumulators<MR, NV, P> acc;
   acc.clear();
   const typename Load::Element* row[P];
+  const char* next[P];
 #pragma GCC unroll 4
-  for (int p = 0; p < P; ++p) row[p] = b[p];
+  for (int p = 0; p < P; ++p) row[p] = b[p], next[p] = kAhead ? ahead[p] : nullptr;
   for (i64 k = 0; k < depth; ++k) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
-      if constexpr (MR <= 2) prefetch<NV * kWidth * static_cast<int>(sizeof(row[p][0]))>(row[p]);
+      prefetch<kAhead, kBytes>(next[p]);
       F w[NV];
 #pragma GCC unroll 8
       for (int j = 0; j < NV; ++j) w[j] = Load::at(row[p] + j * kWidth);
@@ -80,15 +90,17 @@ inline void multiply(const float* a, const typename Load::Element* const* b, i64
         for (int j = 0; j < NV; ++j) acc.v[p][r][j] = fma(x, w[j], acc.v[p][r][j]);
       }
       row[p] += ldb;
+      if constexpr (kAhead) next[p] += kBytes;
     }
     a += AK;
   }
   acc.store_to(c, ldc, first);
 }
 
-// The same for pairs of bfloat16, widened: `depth` is even.
-template <int MR, int P>
-inline void multiply_pairs(const float* a, const u32* const* b, i64 depth, float* const* c, i64 ldc, bool first) {
+// The same for pairs of bfloat16, widened: `depth` is even. Asks for its own panels, kAheadBytes ahead.
+template <int MR, int P, bool kAhead>
+inline void multiply_pairs(const float* a, const u32* const* b, i64 depth, float* const* c,
+                           bool first) {
   Accumulators<MR, kVectors, P> acc;
   acc.clear();
   const u32* row[P];
@@ -97,7 +109,7 @@ inline void multiply_pairs(const float* a, const u32* const* b, i64 depth, float
   for (i64 k = 0; k < depth; k += 2) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
-      if constexpr (MR <= 2) prefetch<kNr * 4>(row[p]);
+      prefetch<kAhead, kNr * 4>(reinterpret_cast<const char*>(row[p]) + kAheadBytes);
       F w[kVectors];
 #pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) w[j] = bf16_even(row[p] + j * kWidth);
@@ -119,13 +131,14 @@ inline void multiply_pairs(const float* a, const u32* const* b, i64 depth, float
     }
     a += 2 * MR;
   }
-  acc.store_to(c, ldc, first);
+  acc.store_to(c, kNr, first);
 }
 
 #ifdef INFINILM_NATIVE_BF16
 // The same where both are bfloat16 and the processor multiplies pairs: a[k / 2][r].
-template <int MR, int P>
-inline void multiply_dot(const u32* a, const u32* const* b, i64 depth, float* const* c, i64 ldc, bool first) {
+template <int MR, int P, bool kAhead>
+inline void multiply_dot(const u32* a, const u32* const* b, i64 depth, float* const* c,
+                         bool first) {
   Accumulators<MR, kVectors, P> acc;
   acc.clear();
   const u32* row[P];
@@ -134,64 +147,84 @@ inline void multiply_dot(const u32* a, const u32* const* b, i64 depth, float* co
   for (i64 k = 0; k < depth; k += 2) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
-      if constexpr (MR <= 2) prefetch<kNr * 4>(row[p]);
+      prefetch<kAhead, kNr * 4>(reinterpret_cast<const char*>(row[p]) + kAheadBytes);
 #pragma GCC unroll 8
       for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
-        for (int j = 0; j < kVectors; ++j) acc.v[p][r][j] = dot_bf16(acc.v[p][r][j], a[r], row[p] + j * kWidth);
+        for (int j = 0; j < kVectors; ++j)
+          acc.v[p][r][j] = dot_bf16(acc.v[p][r][j], a[r], row[p] + j * kWidth);
       row[p] += kNr;
     }
     a += MR;
   }
-  acc.store_to(c, ldc, first);
+  acc.store_to(c, kNr, first);
 }
 #endif
 
 enum class Kind { F32, F16, Pairs, Dot };
 
-template <Kind kKind, int MR, int P>
-inline void run_tile(const float* a, const std::byte* const* b, i64 depth, float* const* c, bool first) {
+template <Kind kKind, int MR, int P, bool kAhead>
+inline void run_tile(const float* a, const std::byte* const* b, i64 depth, float* const* c,
+                     bool first) {
   const float* f32[P];
   const u16* f16s[P];
   const u32* pairs[P];
+  const char* ahead[P];
   for (int p = 0; p < P; ++p) {
     f32[p] = reinterpret_cast<const float*>(b[p]);
     f16s[p] = reinterpret_cast<const u16*>(b[p]);
     pairs[p] = reinterpret_cast<const u32*>(b[p]);
+    ahead[p] = reinterpret_cast<const char*>(b[p]) + kAheadBytes;
   }
-  if constexpr (kKind == Kind::F32) multiply<LoadF32, MR, kVectors, P, MR, 1>(a, f32, kNr, depth, c, kNr, first);
-  if constexpr (kKind == Kind::F16) multiply<LoadF16, MR, kVectors, P, MR, 1>(a, f16s, kNr, depth, c, kNr, first);
-  if constexpr (kKind == Kind::Pairs) multiply_pairs<MR, P>(a, pairs, depth, c, kNr, first);
+  if constexpr (kKind == Kind::F32) {
+    multiply<LoadF32, MR, kVectors, P, MR, 1, kAhead>(a, f32, kNr, depth, c, kNr, first, ahead);
+  }
+  if constexpr (kKind == Kind::F16) {
+    multiply<LoadF16, MR, kVectors, P, MR, 1, kAhead>(a, f16s, kNr, depth, c, kNr, first, ahead);
+  }
+  if constexpr (kKind == Kind::Pairs) multiply_pairs<MR, P, kAhead>(a, pairs, depth, c, first);
 #ifdef INFINILM_NATIVE_BF16
   if constexpr (kKind == Kind::Dot) {
-    multiply_dot<MR, P>(reinterpret_cast<const u32*>(a), pairs, depth, c, kNr, first);
+    multiply_dot<MR, P, kAhead>(reinterpret_cast<const u32*>(a), pairs, depth, c, first);
   }
 #endif
 }
 
-// As many panels side by side as there are, up to kPanelsAtOnce / MR.
-template <Kind kKind, int MR>
-void run_panels(const float* a, const std::byte* const* b, int panels, i64 depth, float* const* c, bool first) {
-  constexpr int kWide = kPanelsAtOnce / MR;
-  int p = 0;
-  if constexpr (kWide >= 4) {
-    for (; p + 4 <= panels; p += 4) run_tile<kKind, MR, 4>(a, b + p, depth, c + p, first);
-  }
-  if constexpr (kWide >= 2) {
-    for (; p + 2 <= panels; p += 2) run_tile<kKind, MR, 2>(a, b + p, depth, c + p, first);
-  }
-  for (; p < panels; ++p) run_tile<kKind, MR, 1>(a, b + p, depth, c + p, first);
+// Panels that a tile of `rows` rows reads side by side.
+constexpr int panels_at_once(i64 rows) {
+  return rows < kPanelsAtOnce ? static_cast<int>(kPanelsAtOnce / rows) : 1;
 }
 
-template <Kind kKind>
-inline void run_strip(i64 rows, const float* a, const std::byte* const* b, int panels, i64 depth, float* const* c, bool first) {
+template <Kind kKind, int MR, bool kAhead>
+void run_panels(const float* a, const std::byte* const* b, int panels, i64 depth, float* const* c,
+                bool first) {
+  constexpr int kWide = panels_at_once(MR);
+  int p = 0;
+  if constexpr (kWide >= 4) {
+    for (; p + 4 <= panels; p += 4) run_tile<kKind, MR, 4, kAhead>(a, b + p, depth, c + p, first);
+  }
+  if constexpr (kWide >= 2) {
+    for (; p + 2 <= panels; p += 2) run_tile<kKind, MR, 2, kAhead>(a, b + p, depth, c + p, first);
+  }
+  for (; p < panels; ++p) run_tile<kKind, MR, 1, kAhead>(a, b + p, depth, c + p, first);
+}
+
+template <Kind kKind, bool kAhead>
+inline void run_strip(i64 rows, const float* a, const std::byte* const* b, int panels, i64 depth,
+                      float* const* c, bool first) {
   switch (rows) {
-    case 1: return run_panels<kKind, 1>(a, b, panels, depth, c, first);
-    case 2: return run_panels<kKind, 2>(a, b, panels, depth, c, first);
-    case 3: return run_panels<kKind, 3>(a, b, panels, depth, c, first);
-    case 4: return run_panels<kKind, 4>(a, b, panels, depth, c, first);
-    case 5: return run_panels<kKind, 5>(a, b, panels, depth, c, first);
-    default: return run_panels<kKind, 6>(a, b, panels, depth, c, first);
+    case 1:
+      return run_panels<kKind, 1, kAhead>(a, b, panels, depth, c, first);
+    case 2:
+      return run_panels<kKind, 2, kAhead>(a, b, panels, depth, c, first);
+    case 3:
+      return run_panels<kKind, 3, kAhead>(a, b, panels, depth, c, first);
+    case 4:
+      return run_panels<kKind, 4, kAhead>(a, b, panels, depth, c, first);
+    case 5:
+      return run_panels<kKind, 5, kAhead>(a, b, panels, depth, c, first);
+    default:
+      return run_panels<kKind, 6, kAhead>(a, b, panels, depth, c, first);
   }
 }
 
@@ -199,11 +232,15 @@ inline void run_strip(i64 rows, const float* a, const std::byte* const* b, int p
 inline void widen_block(const std::byte* block, Format format, i64 depth, float* out) {
   if (format == Format::F16) {
     const u16* p = reinterpret_cast<const u16*>(block);
-    for (i64 i = 0; i < depth * kNr; i += kWidth) store(out + i, f16(p + i));
+    for (i64 i = 0; i < depth * kNr; i += kWidth) {
+      prefetch<true, kWidth * 2>(reinterpret_cast<const char*>(p + i) + kAheadBytes);
+      store(out + i, f16(p + i));
+    }
     return;
   }
   const u32* p = reinterpret_cast<const u32*>(block);
   for (i64 k = 0; k < depth; k += 2, p += kNr, out += 2 * kNr) {
+    prefetch<true, kNr * 4>(reinterpret_cast<const char*>(p) + kAheadBytes);
     for (int j = 0; j < kNr; j += kWidth) {
       store(out + j, bf16_even(p + j));
       store(out + kNr + j, bf16_odd(p + j));
@@ -211,65 +248,79 @@ inline void widen_block(const std::byte* block, Format format, i64 depth, float*
   }
 }
 
-// One block of K, from k0 on, of a task.
+// The block of K from k0 on: panels [p, p + count) of a task. The first strip of rows brings the panels into the cache.
 template <Kind kKind>
-inline void gemm_block(const GemmTask& t, i64 k0, i64 depth, i64 packed_depth, const std::byte* const* b) {
+inline void gemm_block(const GemmTask& t, i64 k0, i64 depth, int p, int count,
+                       const std::byte* const* b) {
+  constexpr int kPairs = kKind == Kind::Dot ? 2 : 1;
+  const i64 packed_depth = smaller(kDepthBlock, padded_depth(t.depth) - k0);
   const i64 first_row = strip_row(t.rows, t.strip_begin);
   const i64 chunk = strip_row(t.rows, t.strip_end) - first_row;
-  const float* packed = static_cast<const float*>(t.a) + (kKind == Kind::Dot ? k0 * t.rows / 2 : k0 * t.rows);
+  const float* packed = static_cast<const float*>(t.a) + k0 * t.rows / kPairs;
+  for (i64 strip = t.strip_begin; strip < t.strip_end; ++strip) {
+    const i64 row = strip_row(t.rows, strip);
+    const i64 rows = strip_row(t.rows, strip + 1) - row;
+    float* c[kMaxPanels];
+    for (int i = 0; i < count; ++i) c[i] = t.out + ((p + i) * chunk + row - first_row) * kNr;
+    const float* a = packed + row * packed_depth / kPairs;
+    if (strip == t.strip_begin) {
+      run_strip<kKind, true>(rows, a, b, count, depth, c, k0 == 0);
+    } else {
+      run_strip<kKind, false>(rows, a, b, count, depth, c, k0 == 0);
+    }
+  }
+}
+
+// Where rows are few, some panels are read to their end before the next, else all panels block by block.
+template <Kind kKind>
+inline void gemm_as(const GemmTask& t, i64 all, i64 size) {
   const bool streams = t.strip_end - t.strip_begin == 1;
-  const int step = streams ? t.panel_count : 1;
-  for (int p = 0; p < t.panel_count; p += step) {
-    for (i64 strip = t.strip_begin; strip < t.strip_end; ++strip) {
-      const i64 row = strip_row(t.rows, strip);
-      const i64 rows = strip_row(t.rows, strip + 1) - row;
-      float* c[kMaxPanels];
-      for (int i = 0; i < step; ++i) c[i] = t.out + ((p + i) * chunk + row - first_row) * kNr;
-      const float* a = packed + (kKind == Kind::Dot ? row * packed_depth / 2 : row * packed_depth);
-      run_strip<kKind>(rows, a, b + p, step, depth, c, k0 == 0);
+  const int at_once =
+      streams ? panels_at_once(strip_row(t.rows, t.strip_end) - strip_row(t.rows, t.strip_begin))
+              : 1;
+  const int outer = streams ? at_once : t.panel_count;
+  for (int p0 = 0; p0 < t.panel_count; p0 += outer) {
+    const int p1 = p0 + outer < t.panel_count ? p0 + outer : t.panel_count;
+    for (i64 k0 = 0; k0 < all; k0 += kDepthBlock) {
+      const i64 depth = smaller(kDepthBlock, all - k0);
+      for (int p = p0; p < p1; p += at_once) {
+        const int count = p + at_once < p1 ? at_once : p1 - p;
+        const std::byte* b[kMaxPanels];
+        for (int i = 0; i < count; ++i) b[i] = t.panels[p + i] + k0 * kNr * size;
+        gemm_block<kKind>(t, k0, depth, p, count, b);
+      }
+    }
+  }
+}
+
+// Several strips of rows: each block of a 16-bit panel is widened once.
+inline void gemm_widened(const GemmTask& t, i64 all) {
+  alignas(64) float wide[kDepthBlock * kNr];
+  const std::byte* block = reinterpret_cast<const std::byte*>(wide);
+  for (i64 k0 = 0; k0 < all; k0 += kDepthBlock) {
+    const i64 depth = smaller(kDepthBlock, all - k0);
+    for (int p = 0; p < t.panel_count; ++p) {
+      widen_block(t.panels[p] + k0 * kNr * 2, t.format, depth, wide);
+      gemm_block<Kind::F32>(t, k0, depth, p, 1, &block);
     }
   }
 }
 
 void gemm(const GemmTask& t) noexcept {
   constexpr i64 kWorthWidening = 3;  // strips
-  const bool dot = kNativeBf16 && t.round_bf16;
-  const bool widen = t.format != Format::F32 && !dot && t.strip_end - t.strip_begin >= kWorthWidening;
-  const i64 size = t.format == Format::F32 ? 4 : 2;
-  const i64 padded = padded_depth(t.depth);
-  const i64 all = t.format == Format::Bf16 ? padded : t.depth;
+  const i64 all = t.format == Format::Bf16 ? padded_depth(t.depth) : t.depth;
   if (all == 0) {  // empty sums
     const i64 chunk = strip_row(t.rows, t.strip_end) - strip_row(t.rows, t.strip_begin);
     for (i64 i = 0; i < t.panel_count * chunk * kNr; ++i) t.out[i] = 0.0f;
+    return;
   }
-  alignas(64) float wide[kDepthBlock * kNr];
-  for (i64 k0 = 0; k0 < all; k0 += kDepthBlock) {
-    const i64 depth = smaller(kDepthBlock, all - k0);
-    const i64 packed_depth = smaller(kDepthBlock, padded - k0);
-    const std::byte* b[kMaxPanels];
-    for (int p = 0; p < t.panel_count; ++p) b[p] = t.panels[p] + k0 * kNr * size;
-    if (dot) {
+  if (t.format == Format::F32) return gemm_as<Kind::F32>(t, all, 4);
 #ifdef INFINILM_NATIVE_BF16
-      gemm_block<Kind::Dot>(t, k0, depth, packed_depth, b);
+  if (t.round_bf16) return gemm_as<Kind::Dot>(t, all, 2);
 #endif
-    } else if (widen) {
-      GemmTask one = t;
-      const i64 chunk = strip_row(t.rows, t.strip_end) - strip_row(t.rows, t.strip_begin);
-      one.panel_count = 1;
-      for (int p = 0; p < t.panel_count; ++p) {
-        widen_block(b[p], t.format, depth, wide);
-        const std::byte* block = reinterpret_cast<const std::byte*>(wide);
-        one.out = t.out + p * chunk * kNr;
-        gemm_block<Kind::F32>(one, k0, depth, packed_depth, &block);
-      }
-    } else if (t.format == Format::F32) {
-      gemm_block<Kind::F32>(t, k0, depth, packed_depth, b);
-    } else if (t.format == Format::F16) {
-      gemm_block<Kind::F16>(t, k0, depth, packed_depth, b);
-    } else {
-      gemm_block<Kind::Pairs>(t, k0, depth, packed_depth, b);
-    }
-  }
+  if (t.strip_end - t.strip_begin >= kWorthWidening) return gemm_widened(t, all);
+  if (t.format == Format::F16) return gemm_as<Kind::F16>(t, all, 2);
+  gemm_as<Kind::Pairs>(t, all, 2);
 }
 
 void store_tile(const StoreTile& s) noexcept {
@@ -312,10 +363,14 @@ inline void store_act_mul_as(const StoreTile& s) {
 
 void store_act_mul(const StoreTile& s) noexcept {
   switch (s.act) {
-    case Act::Silu: return store_act_mul_as<Act::Silu>(s);
-    case Act::Gelu: return store_act_mul_as<Act::Gelu>(s);
-    case Act::GeluTanh: return store_act_mul_as<Act::GeluTanh>(s);
-    case Act::Relu: return store_act_mul_as<Act::Relu>(s);
+    case Act::Silu:
+      return store_act_mul_as<Act::Silu>(s);
+    case Act::Gelu:
+      return store_act_mul_as<Act::Gelu>(s);
+    case Act::GeluTanh:
+      return store_act_mul_as<Act::GeluTanh>(s);
+    case Act::Relu:
+      return store_act_mul_as<Act::Relu>(s);
   }
 }
 

@@ -1,4 +1,7 @@
 // exp and the activation functions, lane by lane: what a lane gives does not depend on where it stands.
+#pragma once
+
+#include "cpu/kernels_base.inl"
 
 namespace infinilm::cpu::INFINILM_ISA {
 
@@ -44,8 +47,8 @@ inline F gelu(F x) {
   p = fma(p, t, set1(1.00002368f));
   p = fma(p, t, set1(-1.26551223f));
   const F tail = mul(mul(set1(0.5f), t), exp(fma(sub(zero(), z), z, p)));  // Phi(-|x|)
-  // x Phi(x) = max(x, 0) - |x| Phi(-|x|)
-  return sub(max(zero(), x), mul(max(x, sub(zero(), x)), tail));
+  // x Phi(x) = max(x, 0) - |x| Phi(-|x|); infinity times the tail's zero would be NaN
+  return sub(max(zero(), x), mul(min(set1(1e30f), max(x, sub(zero(), x))), tail));
 }
 
 template <Act kAct>

@@ -1,4 +1,7 @@
 // Layouts: weights into panels and back, rows of activations into strips. See kernels.hpp for the pictures.
+#pragma once
+
+#include "cpu/kernels_base.inl"
 
 namespace infinilm::cpu::INFINILM_ISA {
 
@@ -74,7 +77,8 @@ void pack_panel(const PackPanel& p) noexcept {
 void unpack_row(const std::byte* panel, Format format, i64 depth, int n, std::byte* out) noexcept {
   const i64 size = format == Format::F32 ? 4 : 2;
   for (i64 k = 0; k < depth; ++k) {
-    __builtin_memcpy(out + k * size, panel + panel_index(format, k, n) * size, static_cast<std::size_t>(size));
+    __builtin_memcpy(out + k * size, panel + panel_index(format, k, n) * size,
+                     static_cast<std::size_t>(size));
   }
 }
 
@@ -83,7 +87,8 @@ void widen_row(const std::byte* panel, Format format, i64 depth, int n, float* o
 }
 
 // One strip, columns [k0, k0 + depth): out[k][r], zeros for the columns from `valid` on.
-inline void pack_strip(const float* x, i64 stride, i64 rows, i64 depth, i64 valid, bool round, float* out) {
+inline void pack_strip(const float* x, i64 stride, i64 rows, i64 depth, i64 valid, bool round,
+                       float* out) {
   for (i64 k = 0; k < valid; ++k) {
     for (i64 r = 0; r < rows; ++r) {
       const float v = x[r * stride + k];
@@ -118,7 +123,8 @@ void pack_rows(const PackRows& p) noexcept {
       if (pairs) {
         pack_strip_pairs(x, p.stride, rows, depth, valid, static_cast<u32*>(p.out) + offset / 2);
       } else {
-        pack_strip(x, p.stride, rows, depth, valid, p.round_bf16, static_cast<float*>(p.out) + offset);
+        pack_strip(x, p.stride, rows, depth, valid, p.round_bf16,
+                   static_cast<float*>(p.out) + offset);
       }
     }
   }

@@ -1,4 +1,8 @@
 // Row by row: norms, activations, sums, rotations, softmax. Sums have a fixed order that depends on the row's length only.
+#pragma once
+
+#include "cpu/kernels_base.inl"
+#include "cpu/kernels_math.inl"
 
 namespace infinilm::cpu::INFINILM_ISA {
 
@@ -11,13 +15,15 @@ inline void store_some(float* p, F x, i64 n) {
   }
 }
 
-// y = x / sqrt(mean(x^2) + eps) * w
+// y = x / sqrt(mean(x^2) + eps) * w. The squares are summed in at least 32 lanes, so that their chains stay short.
 void rms_norm(const float* x, const float* w, float eps, i64 n, float* y) noexcept {
-  constexpr int kLanes = 4;
-  F sums[kLanes] = {zero(), zero(), zero(), zero()};
+  constexpr int kSums = kWidth < 32 ? 32 / kWidth : 1;
+  F sums[kSums];
+  for (int j = 0; j < kSums; ++j) sums[j] = zero();
   i64 i = 0;
-  for (; i + kLanes * kWidth <= n; i += kLanes * kWidth) {
-    for (int j = 0; j < kLanes; ++j) {
+  for (; i + kSums * kWidth <= n; i += kSums * kWidth) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kSums; ++j) {
       const F v = load(x + i + j * kWidth);
       sums[j] = fma(v, v, sums[j]);
     }
@@ -26,8 +32,9 @@ void rms_norm(const float* x, const float* w, float eps, i64 n, float* y) noexce
     const F v = load_some(x + i, n - i);
     sums[0] = fma(v, v, sums[0]);
   }
-  const float square = sum(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
-  const F scale = set1(1.0f / __builtin_sqrtf(square / static_cast<float>(n) + eps));
+  F all = sums[0];
+  for (int j = 1; j < kSums; ++j) all = add(all, sums[j]);
+  const F scale = set1(1.0f / __builtin_sqrtf(sum(all) / static_cast<float>(n) + eps));
   for (i = 0; i < n; i += kWidth) {
     store_some(y + i, mul(mul(load_some(x + i, n - i), scale), load_some(w + i, n - i)), n - i);
   }
@@ -36,17 +43,22 @@ void rms_norm(const float* x, const float* w, float eps, i64 n, float* y) noexce
 template <Act kAct>
 inline void act_mul_as(const float* gate, const float* up, i64 n, float* y) {
   for (i64 i = 0; i < n; i += kWidth) {
-    store_some(y + i, mul(activate<kAct>(load_some(gate + i, n - i)), load_some(up + i, n - i)), n - i);
+    store_some(y + i, mul(activate<kAct>(load_some(gate + i, n - i)), load_some(up + i, n - i)),
+               n - i);
   }
 }
 
 // y = act(gate) * up
 void act_mul(const float* gate, const float* up, Act act, i64 n, float* y) noexcept {
   switch (act) {
-    case Act::Silu: return act_mul_as<Act::Silu>(gate, up, n, y);
-    case Act::Gelu: return act_mul_as<Act::Gelu>(gate, up, n, y);
-    case Act::GeluTanh: return act_mul_as<Act::GeluTanh>(gate, up, n, y);
-    case Act::Relu: return act_mul_as<Act::Relu>(gate, up, n, y);
+    case Act::Silu:
+      return act_mul_as<Act::Silu>(gate, up, n, y);
+    case Act::Gelu:
+      return act_mul_as<Act::Gelu>(gate, up, n, y);
+    case Act::GeluTanh:
+      return act_mul_as<Act::GeluTanh>(gate, up, n, y);
+    case Act::Relu:
+      return act_mul_as<Act::Relu>(gate, up, n, y);
   }
 }
 
@@ -72,30 +84,31 @@ void rope(float* x, const float* cos, const float* sin, i64 half) noexcept {
 
 constexpr float kMinusInfinity = -__builtin_inff();
 
-// In place; zeros for a row of -inf only.
+// The first n floats at p, -inf behind them if they do not fill a vector.
+inline F load_masked(const float* p, i64 n) {
+  if (n >= kWidth) return load(p);
+  alignas(64) float lanes[kWidth];
+  for (i64 i = 0; i < kWidth; ++i) lanes[i] = i < n ? p[i] : kMinusInfinity;
+  return load(lanes);
+}
+
+// In place; zeros for a row of -inf only. Entries of -inf at the end of a row change no other bits.
 void softmax(float* x, i64 n) noexcept {
   F peaks = set1(kMinusInfinity);
-  i64 i = 0;
-  for (; i + kWidth <= n; i += kWidth) peaks = max(peaks, load(x + i));
-  float peak = largest(peaks);
-  for (; i < n; ++i) peak = peak > x[i] ? peak : x[i];
+  for (i64 i = 0; i < n; i += kWidth) peaks = max(peaks, load_masked(x + i, n - i));
+  const float peak = largest(peaks);
   if (peak == kMinusInfinity) {
-    for (i = 0; i < n; ++i) x[i] = 0.0f;
+    for (i64 i = 0; i < n; ++i) x[i] = 0.0f;
     return;
   }
   F sums = zero();
-  float rest = 0.0f;
-  for (i = 0; i + kWidth <= n; i += kWidth) {
-    const F e = exp(sub(load(x + i), set1(peak)));
-    store(x + i, e);
+  for (i64 i = 0; i < n; i += kWidth) {
+    const F e = exp(sub(load_masked(x + i, n - i), set1(peak)));
     sums = add(sums, e);
+    store_some(x + i, e, n - i);
   }
-  if (i < n) {
-    store_part(x + i, exp(sub(load_part(x + i, n - i), set1(peak))), n - i);
-    for (i64 j = i; j < n; ++j) rest += x[j];
-  }
-  const F total = set1(sum(sums) + rest);
-  for (i = 0; i < n; i += kWidth) store_some(x + i, div(load_some(x + i, n - i), total), n - i);
+  const F total = set1(sum(sums));
+  for (i64 i = 0; i < n; i += kWidth) store_some(x + i, div(load_some(x + i, n - i), total), n - i);
 }
 
 }  // namespace infinilm::cpu::INFINILM_ISA

@@ -1,5 +1,6 @@
 #define INFINILM_ISA scalar
 #include "cpu/simd_scalar.hpp"
+
 // simd_*.hpp comes first: kernels.inl is written in its terms.
 #include "cpu/kernels.inl"
 

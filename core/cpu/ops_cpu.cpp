@@ -17,13 +17,16 @@ static_assert(static_cast<int>(Act::Relu) == static_cast<int>(HiddenAct::Relu));
 
 Act act_of(HiddenAct act) { return static_cast<Act>(act); }
 
-const PackedWeight& packed(const Weight& weight) { return static_cast<const PackedWeight&>(weight); }
+const PackedWeight& packed(const Weight& weight) {
+  return static_cast<const PackedWeight&>(weight);
+}
 
 // Calls row(r) for each row, many rows in a chunk if they are short.
 template <class Row>
 void for_rows(std::int64_t rows, std::int64_t cols, Row row) {
   constexpr std::int64_t kChunkElements = 16384;
-  const std::int64_t grain = std::max<std::int64_t>(1, kChunkElements / std::max<std::int64_t>(cols, 1));
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, kChunkElements / std::max<std::int64_t>(cols, 1));
   parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) row(r);
   });
@@ -42,7 +45,8 @@ class Product {
   // `pairs`: a task takes a panel of part 0 and the same one of part 1 together.
   Product(const Kernels& kernels, Matrix x, const PackedWeight& weight, bool pairs)
       : kernels_(kernels), x_(x), weight_(weight), pairs_(pairs) {
-    const std::int64_t chunks = (strip_count(std::min(x.rows, kRowBlock)) + kChunkStrips - 1) / kChunkStrips;
+    const std::int64_t chunks =
+        (strip_count(std::min(x.rows, kRowBlock)) + kChunkStrips - 1) / kChunkStrips;
     std::int64_t panels = 0;
     const std::size_t parts = pairs ? 1 : weight.parts();
     for (std::size_t p = 0; p < parts; ++p) panels += weight.panels(p);
@@ -147,22 +151,26 @@ std::unique_ptr<Weight> OpsCpu::pack(std::span<const Tensor> parts, DataType com
   return std::make_unique<PackedWeight>(kernels_, parts, compute);
 }
 
-Tensor OpsCpu::unpack(const Weight& weight, std::size_t part) { return packed(weight).unpack(part); }
+Tensor OpsCpu::unpack(const Weight& weight, std::size_t part) {
+  return packed(weight).unpack(part);
+}
 
 void OpsCpu::embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) {
   const PackedWeight& w = packed(table);
   for_rows(static_cast<std::int64_t>(ids.size()), y.cols, [&](std::int64_t t) {
     const std::int64_t id = ids[static_cast<std::size_t>(t)];
-    kernels_.widen_row(w.panel(0, id / kernels_.nr), w.format(), y.cols, static_cast<int>(id % kernels_.nr), y.row(t));
+    kernels_.widen_row(w.panel(0, id / kernels_.nr), w.format(), y.cols,
+                       static_cast<int>(id % kernels_.nr), y.row(t));
   });
 }
 
 void OpsCpu::rms_norm(Matrix x, const float* w, float eps, Matrix y) {
-  for_rows(x.rows, x.cols, [&](std::int64_t r) { kernels_.rms_norm(x.row(r), w, eps, x.cols, y.row(r)); });
+  for_rows(x.rows, x.cols,
+           [&](std::int64_t r) { kernels_.rms_norm(x.row(r), w, eps, x.cols, y.row(r)); });
 }
 
-void OpsCpu::linear(Matrix x, const Weight& w, std::span<const float* const> bias, std::span<const Matrix> y,
-                    bool residual) {
+void OpsCpu::linear(Matrix x, const Weight& w, std::span<const float* const> bias,
+                    std::span<const Matrix> y, bool residual) {
   const std::int64_t nr = kernels_.nr;
   Product product(kernels_, x, packed(w), false);
   product.run([&](const Group& group, std::int64_t row, std::int64_t rows, const float* tile) {
@@ -182,8 +190,8 @@ void OpsCpu::linear(Matrix x, const Weight& w, std::span<const float* const> bia
   });
 }
 
-void OpsCpu::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias, HiddenAct act,
-                            Matrix y) {
+void OpsCpu::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
+                            HiddenAct act, Matrix y) {
   const std::int64_t nr = kernels_.nr;
   Product product(kernels_, x, packed(gate_up), true);
   product.run([&](const Group& group, std::int64_t row, std::int64_t rows, const float* tile) {
@@ -205,8 +213,9 @@ void OpsCpu::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const flo
 }
 
 void OpsCpu::act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) {
-  for_rows(y.rows, y.cols,
-           [&](std::int64_t r) { kernels_.act_mul(gate.row(r), up.row(r), act_of(act), y.cols, y.row(r)); });
+  for_rows(y.rows, y.cols, [&](std::int64_t r) {
+    kernels_.act_mul(gate.row(r), up.row(r), act_of(act), y.cols, y.row(r));
+  });
 }
 
 void OpsCpu::add(Matrix x, Matrix y) {

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cpu/kernels.hpp"
+#include "cpu/memory.hpp"
 #include "cpu/weight.hpp"
 #include "ops/ops.hpp"
 
@@ -14,29 +15,32 @@ class OpsCpu final : public Ops {
   explicit OpsCpu(const Kernels& kernels) : kernels_(kernels) {}
 
   Device device() const override { return Device(); }
-  std::shared_ptr<Buffer> allocate(std::size_t nbytes) override { return Buffer::host(nbytes); }
+  std::shared_ptr<Buffer> allocate(std::size_t nbytes) override { return host_memory(nbytes); }
 
   std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute) override;
   Tensor unpack(const Weight& weight, std::size_t part) override;
 
   void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) override;
   void rms_norm(Matrix x, const float* w, float eps, Matrix y) override;
-  void linear(Matrix x, const Weight& w, std::span<const float* const> bias, std::span<const Matrix> y,
-              bool residual) override;
-  void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias, HiddenAct act,
-                      Matrix y) override;
+  void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
+              std::span<const Matrix> y, bool residual) override;
+  void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
+                      HiddenAct act, Matrix y) override;
   void act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) override;
   void add(Matrix x, Matrix y) override;
   void rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) override;
 
   std::size_t kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim) const override;
-  void kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences, const AttentionShape& shape) override;
-  void attention(Matrix q, std::span<const SequenceRows> sequences, const AttentionShape& shape, Matrix y) override;
-  void attention_scores(Matrix q, std::span<const SequenceRows> sequences, const AttentionShape& shape,
-                        float* scores, std::int64_t keys) override;
+  void kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
+                const AttentionShape& shape) override;
+  void attention(Matrix q, std::span<const SequenceRows> sequences, const AttentionShape& shape,
+                 Matrix y) override;
+  void attention_scores(Matrix q, std::span<const SequenceRows> sequences,
+                        const AttentionShape& shape, float* scores, std::int64_t keys) override;
   void softmax(Matrix x) override;
-  void attention_mix(const float* weights, std::int64_t keys, std::span<const SequenceRows> sequences,
-                     const AttentionShape& shape, Matrix y) override;
+  void attention_mix(const float* weights, std::int64_t keys,
+                     std::span<const SequenceRows> sequences, const AttentionShape& shape,
+                     Matrix y) override;
 
   void copy(Matrix from, Matrix to) override;
   void synchronize() override {}  // nothing runs on after a call

@@ -118,7 +118,8 @@ class Team {
   bool enter() noexcept {
     std::uint32_t gate = gate_.load(std::memory_order_relaxed);
     while (gate & kOpen) {
-      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire,
+                                      std::memory_order_relaxed)) {
         return true;
       }
     }
@@ -157,7 +158,7 @@ class Team {
 };
 
 struct Pool {
-  std::mutex mutex;  // held by the caller of the region that runs
+  std::mutex mutex;             // held by the caller of the region that runs
   std::atomic<int> threads{0};  // 0: not decided yet
   std::unique_ptr<Team> team;   // none for one thread or before the first region
 };
@@ -168,7 +169,8 @@ std::atomic<Pool*> current_pool{nullptr};
 void abandon_pool() {
   Pool* old = current_pool.load(std::memory_order_relaxed);
   Pool* fresh = new Pool;
-  if (old) fresh->threads.store(old->threads.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  if (old)
+    fresh->threads.store(old->threads.load(std::memory_order_relaxed), std::memory_order_relaxed);
   current_pool.store(fresh, std::memory_order_release);
   in_region = false;
 }

@@ -27,7 +27,9 @@ void parallel_for(std::int64_t count, std::int64_t grain, Body&& body) {
   using Type = std::remove_reference_t<Body>;
   parallel_chunks(
       count, grain,
-      [](void* context, std::int64_t begin, std::int64_t end) { (*static_cast<Type*>(context))(begin, end); },
+      [](void* context, std::int64_t begin, std::int64_t end) {
+        (*static_cast<Type*>(context))(begin, end);
+      },
       &body);
 }
 

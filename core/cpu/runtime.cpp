@@ -9,8 +9,8 @@
 namespace infinilm {
 
 void set_num_threads(int count) {
-  check(count >= 1 && count <= cpu::kMaxThreads, "expected a number of threads from 1 to ", cpu::kMaxThreads,
-        ", found ", count);
+  check(count >= 1 && count <= cpu::kMaxThreads, "expected a number of threads from 1 to ",
+        cpu::kMaxThreads, ", found ", count);
   cpu::set_pool_threads(count);
 }
 

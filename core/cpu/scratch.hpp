@@ -13,7 +13,8 @@ class Scratch {
  public:
   float* floats(std::int64_t count) {
     const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
-    if (!memory_ || memory_->nbytes() < bytes || (memory_->nbytes() > kKeep && memory_->nbytes() / 8 > bytes)) {
+    if (!memory_ || memory_->nbytes() < bytes ||
+        (memory_->nbytes() > kKeep && memory_->nbytes() / 8 > bytes)) {
       memory_.reset();
       memory_ = std::make_unique<Memory>(bytes);
     }
@@ -26,7 +27,8 @@ class Scratch {
   class Memory {
    public:
     explicit Memory(std::size_t nbytes)
-        : nbytes_(nbytes), data_(static_cast<float*>(::operator new(nbytes + 64, std::align_val_t{64}))) {}
+        : nbytes_(nbytes),
+          data_(static_cast<float*>(::operator new(nbytes + 64, std::align_val_t{64}))) {}
     ~Memory() { ::operator delete(data_, std::align_val_t{64}); }
     Memory(const Memory&) = delete;
     Memory& operator=(const Memory&) = delete;

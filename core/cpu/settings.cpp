@@ -15,8 +15,10 @@ int configured_threads() {
   const std::string_view view = text;
   int count = 0;
   const auto [end, error] = std::from_chars(view.data(), view.data() + view.size(), count);
-  check(error == std::errc() && end == view.data() + view.size() && count >= 1 && count <= kMaxThreads,
-        "INFINILM_NUM_THREADS: expected a number from 1 to ", kMaxThreads, ", found ", quoted(view));
+  check(error == std::errc() && end == view.data() + view.size() && count >= 1 &&
+            count <= kMaxThreads,
+        "INFINILM_NUM_THREADS: expected a number from 1 to ", kMaxThreads, ", found ",
+        quoted(view));
   return count;
 }
 
@@ -28,8 +30,8 @@ std::string configured_level(const std::vector<std::string>& available) {
     if (level == text) return level;
     list += (list.empty() ? "" : ", ") + level;
   }
-  throw ValueError(concat("INFINILM_CPU: expected an instruction set of this machine (", list, "), found ",
-                          quoted(std::string_view(text))));
+  throw ValueError(concat("INFINILM_CPU: expected an instruction set of this machine (", list,
+                          "), found ", quoted(std::string_view(text))));
 }
 
 }  // namespace infinilm::cpu

@@ -30,7 +30,9 @@ inline F min(F a, F b) { return a < b ? a : b; }
 // To the nearest integer, for |x| < 2^22.
 inline F round(F x) { return (x + 12582912.0f) - 12582912.0f; }
 // 2^n for an integral n in [-126, 127].
-inline F pow2(F n) { return float_of_bits(static_cast<std::uint32_t>(static_cast<std::int32_t>(n) + 127) << 23); }
+inline F pow2(F n) {
+  return float_of_bits(static_cast<std::uint32_t>(static_cast<std::int32_t>(n) + 127) << 23);
+}
 inline float sum(F x) { return x; }
 inline float largest(F x) { return x; }
 

@@ -1,11 +1,6 @@
 #include "cpu/weight.hpp"
 
-#include <utility>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
+#include "cpu/memory.hpp"
 #include "cpu/pool.hpp"
 #include "infinilm/error.hpp"
 
@@ -21,26 +16,12 @@ Format format_of(DataType dtype) {
     case DataType::BF16:
       return Format::Bf16;
     default:
-      throw ValueError(concat("expected a weight of float32, float16 or bfloat16, found ", name_of(dtype)));
+      throw ValueError(
+          concat("expected a weight of float32, float16 or bfloat16, found ", name_of(dtype)));
   }
 }
 
 std::size_t element_size(Format format) { return format == Format::F32 ? 4 : 2; }
-
-// Weights are read from end to end for every token: large pages spare the address translation.
-std::shared_ptr<Buffer> weight_memory(std::size_t nbytes) {
-#if defined(__linux__)
-  constexpr std::size_t kWorthMapping = std::size_t{1} << 21;
-  if (nbytes >= kWorthMapping) {
-    void* memory = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
-    madvise(memory, nbytes, MADV_HUGEPAGE);
-    std::shared_ptr<void> owner(memory, [nbytes](void* p) { munmap(p, nbytes); });
-    return std::make_shared<Buffer>(memory, nbytes, Device(), std::move(owner));
-  }
-#endif
-  return Buffer::host(nbytes);
-}
 
 }  // namespace
 
@@ -54,12 +35,14 @@ PackedWeight::PackedWeight(const Kernels& kernels, std::span<const Tensor> parts
     parts_.push_back({source.shape()[0], count});
     count += (source.shape()[0] + kernels.nr - 1) / kernels.nr;
   }
-  memory_ = weight_memory(static_cast<std::size_t>(count) * panel_bytes_);
+  memory_ = host_memory(static_cast<std::size_t>(count) * panel_bytes_);
   for (std::size_t i = 0; i < parts.size(); ++i) pack(parts[i], parts_[i]);
 }
 
 DataType PackedWeight::dtype() const {
-  return format_ == Format::F32 ? DataType::F32 : format_ == Format::F16 ? DataType::F16 : DataType::BF16;
+  return format_ == Format::F32   ? DataType::F32
+         : format_ == Format::F16 ? DataType::F16
+                                  : DataType::BF16;
 }
 
 std::int64_t PackedWeight::panels(std::size_t part) const noexcept {
@@ -67,7 +50,8 @@ std::int64_t PackedWeight::panels(std::size_t part) const noexcept {
 }
 
 const std::byte* PackedWeight::panel(std::size_t part, std::int64_t index) const noexcept {
-  return memory_->data() + static_cast<std::size_t>(parts_[part].first_panel + index) * panel_bytes_;
+  return memory_->data() +
+         static_cast<std::size_t>(parts_[part].first_panel + index) * panel_bytes_;
 }
 
 void PackedWeight::pack(const Tensor& source, const Part& part) {
@@ -94,7 +78,8 @@ Tensor PackedWeight::unpack(std::size_t part) const {
   const std::size_t row_bytes = static_cast<std::size_t>(inputs_) * element_size(format_);
   parallel_for(outputs, kernels_.nr, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t n = begin; n < end; ++n) {
-      kernels_.unpack_row(panel(part, n / kernels_.nr), format_, inputs_, static_cast<int>(n % kernels_.nr),
+      kernels_.unpack_row(panel(part, n / kernels_.nr), format_, inputs_,
+                          static_cast<int>(n % kernels_.nr),
                           rows.data() + static_cast<std::size_t>(n) * row_bytes);
     }
   });

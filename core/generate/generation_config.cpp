@@ -62,10 +62,13 @@ void refuse_unsupported(const Json& document) {
   for (const Unsupported& option : unsupported()) {
     const auto found = document.find(option.name);
     if (found == document.end() || found->is_null()) continue;
-    const bool neutral = std::find(option.neutral.begin(), option.neutral.end(), *found) != option.neutral.end();
+    const bool neutral =
+        std::find(option.neutral.begin(), option.neutral.end(), *found) != option.neutral.end();
     if (!neutral) {
-      reject(option.name, option.neutral.empty() ? "none (it is not supported)"
-                                                 : concat(option.neutral[0].dump(), " or none (nothing else is supported)"),
+      reject(option.name,
+             option.neutral.empty()
+                 ? "none (it is not supported)"
+                 : concat(option.neutral[0].dump(), " or none (nothing else is supported)"),
              *found);
     }
   }
@@ -79,10 +82,16 @@ template <std::unsigned_integral T>
 void set(T& field, const std::string& key, const Json& value) {
   field = read_size(key, value);
 }
-void set(double& field, const std::string& key, const Json& value) { field = read_number(key, value); }
+void set(double& field, const std::string& key, const Json& value) {
+  field = read_number(key, value);
+}
 void set(bool& field, const std::string& key, const Json& value) { field = read_bool(key, value); }
-void set(std::int64_t& field, const std::string& key, const Json& value) { field = read_id(key, value); }
-void set(TokenIds& field, const std::string& key, const Json& value) { field = read_ids(key, value); }
+void set(std::int64_t& field, const std::string& key, const Json& value) {
+  field = read_id(key, value);
+}
+void set(TokenIds& field, const std::string& key, const Json& value) {
+  field = read_ids(key, value);
+}
 template <class T>
 void set(std::optional<T>& field, const std::string& key, const Json& value) {
   set(field.emplace(), key, value);
@@ -125,15 +134,18 @@ Json to_value(const T& value) {
 void GenerationConfig::check() const {
   std::string problems;
   const auto expect = [&](bool ok, const char* name, const char* expected, auto found) {
-    if (!ok) problems += concat(problems.empty() ? "" : "; ", name, " must be ", expected, ", found ", found);
+    if (!ok)
+      problems +=
+          concat(problems.empty() ? "" : "; ", name, " must be ", expected, ", found ", found);
   };
   expect(max_new_tokens.value_or(1) > 0, "max_new_tokens", "above 0", max_new_tokens.value_or(0));
   expect(max_length.value_or(1) > 0, "max_length", "above 0", max_length.value_or(0));
-  expect(std::isfinite(temperature) && temperature >= 0, "temperature", "a finite number of 0 or more", temperature);
+  expect(std::isfinite(temperature) && temperature >= 0, "temperature",
+         "a finite number of 0 or more", temperature);
   expect(top_p > 0 && top_p <= 1, "top_p", "above 0 and at most 1", top_p);
   expect(min_p >= 0 && min_p <= 1, "min_p", "from 0 to 1", min_p);
-  expect(std::isfinite(repetition_penalty) && repetition_penalty > 0, "repetition_penalty", "a finite number above 0",
-         repetition_penalty);
+  expect(std::isfinite(repetition_penalty) && repetition_penalty > 0, "repetition_penalty",
+         "a finite number above 0", repetition_penalty);
   expect(std::isfinite(presence_penalty), "presence_penalty", "finite", presence_penalty);
   expect(std::isfinite(frequency_penalty), "frequency_penalty", "finite", frequency_penalty);
   infinilm::check(problems.empty(), problems);
@@ -141,7 +153,8 @@ void GenerationConfig::check() const {
 
 GenerationConfig GenerationConfig::from_json(const std::string& text) {
   const Json document = parse_json(text, "generation config", kLimits);
-  infinilm::check(document.is_object(), "expected a generation config as a JSON object, found ", describe(document));
+  infinilm::check(document.is_object(), "expected a generation config as a JSON object, found ",
+                  describe(document));
   refuse_unsupported(document);
   GenerationConfig config;
   for_each_field(config, [&](const char* name, auto& field) {
@@ -152,7 +165,8 @@ GenerationConfig GenerationConfig::from_json(const std::string& text) {
   return config;
 }
 
-GenerationConfig GenerationConfig::from_pretrained(const std::string& directory, const LlamaConfig& config) {
+GenerationConfig GenerationConfig::from_pretrained(const std::string& directory,
+                                                   const LlamaConfig& config) {
   const std::string path = join_path(directory, "generation_config.json");
   if (!is_file(path)) {
     GenerationConfig result;
@@ -170,7 +184,8 @@ GenerationConfig GenerationConfig::from_pretrained(const std::string& directory,
 
 std::string GenerationConfig::to_json() const {
   Json document = Json::object();
-  for_each_field(*this, [&](const char* name, const auto& field) { document[name] = to_value(field); });
+  for_each_field(*this,
+                 [&](const char* name, const auto& field) { document[name] = to_value(field); });
   return dump_json(document, true);
 }
 

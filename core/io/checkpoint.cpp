@@ -31,15 +31,15 @@ void check_plain_name(const std::string& shard, const std::string& index) {
 
 WeightMap read_index(const std::string& path) {
   const Json index = parse_json(read_file(path, kIndexLimits.max_bytes), path, kIndexLimits);
-  check(index.is_object() && index.contains("weight_map"), path, ": expected an object with a weight_map, found ",
-        describe(index));
+  check(index.is_object() && index.contains("weight_map"), path,
+        ": expected an object with a weight_map, found ", describe(index));
   const Json& map = index["weight_map"];
-  check(map.is_object() && !map.empty(), path, ": expected weight_map to name tensors and files, found ",
-        describe(map));
+  check(map.is_object() && !map.empty(), path,
+        ": expected weight_map to name tensors and files, found ", describe(map));
   WeightMap result;
   for (const auto& [name, shard] : map.items()) {
-    check(shard.is_string(), path, ": tensor ", quoted(name), ": expected the name of a file, found ",
-          describe(shard));
+    check(shard.is_string(), path, ": tensor ", quoted(name),
+          ": expected the name of a file, found ", describe(shard));
     check_plain_name(shard.get<std::string>(), path);
     result.emplace(name, shard.get<std::string>());
   }
@@ -53,15 +53,17 @@ bool is_inside(const fs::path& path, const fs::path& directory) {
 
 // A shard may be a link, but not out of the directory, except to where HuggingFace's own cache keeps the contents of
 // snapshots/<revision>: ../../blobs.
-void check_no_escape(const std::string& directory, const std::string& shard, const std::string& index) {
+void check_no_escape(const std::string& directory, const std::string& shard,
+                     const std::string& index) {
   std::error_code error;
   const fs::path home = fs::canonical(directory, error);
   const fs::path target = error ? fs::path() : fs::canonical(home / shard, error);
-  check<FileNotFoundError>(!error, index, " names a file that is not there: ", join_path(directory, shard));
+  check<FileNotFoundError>(!error, index,
+                           " names a file that is not there: ", join_path(directory, shard));
   const bool cached = home.parent_path().filename() == "snapshots" &&
                       is_inside(target, home.parent_path().parent_path() / "blobs");
-  check(cached || is_inside(target, home), index, ": expected files of the same directory, found ", quoted(shard),
-        ", a link to ", quoted(target.string()));
+  check(cached || is_inside(target, home), index, ": expected files of the same directory, found ",
+        quoted(shard), ", a link to ", quoted(target.string()));
 }
 
 Checkpoint open_sharded(const std::string& directory, const std::string& index) {
@@ -81,22 +83,25 @@ Checkpoint open_sharded(const std::string& directory, const std::string& index) 
   }
   for (const auto& [name, shard] : map) {
     const auto found = found_in.find(name);
-    check(found != found_in.end() && found->second == shard, index, ": expected tensor ", quoted(name), " in ",
-          quoted(shard), ", found it ", found == found_in.end() ? "nowhere" : "in " + quoted(found->second));
+    check(found != found_in.end() && found->second == shard, index, ": expected tensor ",
+          quoted(name), " in ", quoted(shard), ", found it ",
+          found == found_in.end() ? "nowhere" : "in " + quoted(found->second));
   }
   return checkpoint;
 }
 
 [[noreturn]] void throw_no_weights(const std::string& directory) {
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"}) {
+  for (const char* name :
+       {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"}) {
     if (!is_file(join_path(directory, name))) continue;
-    throw FileNotFoundError(concat(
-        "no ", kSingle, ", only ", name,
-        ", which is not read because it can run code. Convert it with Transformers: "
-        "AutoModelForCausalLM.from_pretrained(directory).save_pretrained(directory): ",
-        directory));
+    throw FileNotFoundError(
+        concat("no ", kSingle, ", only ", name,
+               ", which is not read because it can run code. Convert it with Transformers: "
+               "AutoModelForCausalLM.from_pretrained(directory).save_pretrained(directory): ",
+               directory));
   }
-  throw FileNotFoundError(concat("no ", kSingle, " and no ", kIndex, " in the directory ", directory));
+  throw FileNotFoundError(
+      concat("no ", kSingle, " and no ", kIndex, " in the directory: ", directory));
 }
 
 }  // namespace

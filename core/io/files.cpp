@@ -19,13 +19,16 @@ namespace {
 
 // A path with a NUL byte would silently name another file.
 const char* c_path(const std::string& path) {
-  check(path.find('\0') == std::string::npos, "expected a path without NUL bytes, found ", quoted(path));
+  check(path.find('\0') == std::string::npos, "expected a path without NUL bytes, found ",
+        quoted(path));
   return path.c_str();
 }
 
-int open_or_throw(const std::string& path, int flags, const char* action) {
+// `named`: what the error says.
+int open_or_throw(const std::string& path, int flags, const char* action,
+                  const std::string& named) {
   const int descriptor = ::open(c_path(path), flags | O_CLOEXEC, 0666);
-  if (descriptor < 0) throw_os_error(action, path, errno);
+  if (descriptor < 0) throw_os_error(action, named, errno);
   return descriptor;
 }
 
@@ -46,8 +49,8 @@ void throw_os_error(const char* action, const std::string& path, int error_numbe
 
 // O_NONBLOCK: opening a pipe must not wait for its writer; regular files do not mind.
 ReadableFile::ReadableFile(const std::string& path)
-    : descriptor_(open_or_throw(path, O_RDONLY | O_NONBLOCK, "open")) {
-  struct stat info {};
+    : descriptor_(open_or_throw(path, O_RDONLY | O_NONBLOCK, "open", path)) {
+  struct stat info{};
   if (::fstat(descriptor_, &info) != 0 || !S_ISREG(info.st_mode)) {
     const char* found = S_ISDIR(info.st_mode) ? "a directory" : "no regular file";
     ::close(descriptor_);
@@ -60,7 +63,8 @@ ReadableFile::~ReadableFile() { ::close(descriptor_); }
 
 std::string read_file(const std::string& path, std::size_t max_bytes) {
   const ReadableFile file(path);
-  check(file.size() <= max_bytes, path, ": expected at most ", max_bytes, " bytes, found ", file.size());
+  check(file.size() <= max_bytes, path, ": expected at most ", max_bytes, " bytes, found ",
+        file.size());
   std::string content(file.size(), '\0');
   std::size_t done = 0;
   while (done < content.size()) {
@@ -77,7 +81,7 @@ std::string read_file(const std::string& path, std::size_t max_bytes) {
 AtomicFile::AtomicFile(std::string path)
     : path_(std::move(path)),
       temporary_(temporary_name(path_)),
-      descriptor_(open_or_throw(temporary_, O_WRONLY | O_CREAT | O_EXCL, "write")) {}
+      descriptor_(open_or_throw(temporary_, O_WRONLY | O_CREAT | O_EXCL, "write", path_)) {}
 
 AtomicFile::~AtomicFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
@@ -98,7 +102,8 @@ void AtomicFile::write(const void* data, std::size_t nbytes) {
 
 void AtomicFile::commit() {
   // Some file systems notice only here that they are full.
-  if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS) throw_os_error("write", path_, errno);
+  if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS)
+    throw_os_error("write", path_, errno);
   const int descriptor = std::exchange(descriptor_, -1);
   if (::close(descriptor) != 0) throw_os_error("write", path_, errno);
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) throw_os_error("write", path_, errno);
@@ -114,17 +119,19 @@ void write_file(const std::string& path, const std::string& content) {
 void make_directories(const std::string& directory) {
   std::error_code error;
   std::filesystem::create_directories(c_path(directory), error);
-  if (error) throw_os_error("make the directory", directory, error.value() == ENOTDIR ? EEXIST : error.value());
+  if (error)
+    throw_os_error("make the directory", directory,
+                   error.value() == ENOTDIR ? EEXIST : error.value());
   check<OsError>(is_directory(directory), "expected a directory, found a file: ", directory);
 }
 
 bool is_file(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   return ::stat(c_path(path), &info) == 0 && !S_ISDIR(info.st_mode);
 }
 
 bool is_directory(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   return ::stat(c_path(path), &info) == 0 && S_ISDIR(info.st_mode);
 }
 

@@ -37,13 +37,15 @@ class Builder : public nlohmann::json_sax<Json> {
 
   bool key(string_t& name) override {
     Json& object = *open_.back();
-    check(!object.contains(name), source_, ": expected distinct names, found ", quoted(name), " twice");
+    check(!object.contains(name), source_, ": expected distinct names, found ", quoted(name),
+          " twice");
     last_key_ = name;
     slot_ = &object[name];
     return true;
   }
 
-  bool parse_error(std::size_t position, const std::string&, const Json::exception& error) override {
+  bool parse_error(std::size_t position, const std::string&,
+                   const Json::exception& error) override {
     std::string what = error.what();
     if (const auto end = what.find("] "); end != std::string::npos) what.erase(0, end + 2);
     if (const auto end = what.find("; last read"); end != std::string::npos) what.erase(end);
@@ -108,7 +110,8 @@ Json parse(std::string_view text, const std::string& source, const JsonLimits& l
   check(text.size() <= limits.max_bytes, source, ": expected at most ", limits.max_bytes,
         " bytes of JSON, found ", text.size());
   // The parser would skip a byte order mark and take a NUL for the end.
-  check(!text.starts_with("\xEF\xBB\xBF"), source, ": expected JSON without a byte order mark, found one");
+  check(!text.starts_with("\xEF\xBB\xBF"), source,
+        ": expected JSON without a byte order mark, found one");
   const std::size_t nul = text.find('\0');
   check(nul == std::string_view::npos, source, ": not valid JSON: a NUL byte at ", nul);
   Builder builder(text, source, limits.max_depth, on_member);
@@ -118,13 +121,20 @@ Json parse(std::string_view text, const std::string& source, const JsonLimits& l
 
 const char* type_of(const Json& value) {
   switch (value.type()) {
-    case Json::value_t::null: return "";
-    case Json::value_t::boolean: return " (a boolean)";
-    case Json::value_t::string: return " (a string)";
-    case Json::value_t::array: return " (a list)";
-    case Json::value_t::object: return " (an object)";
-    case Json::value_t::number_float: return " (a float)";
-    default: return "";
+    case Json::value_t::null:
+      return "";
+    case Json::value_t::boolean:
+      return " (a boolean)";
+    case Json::value_t::string:
+      return " (a string)";
+    case Json::value_t::array:
+      return " (a list)";
+    case Json::value_t::object:
+      return " (an object)";
+    case Json::value_t::number_float:
+      return " (a float)";
+    default:
+      return "";
   }
 }
 

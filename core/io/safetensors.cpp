@@ -31,22 +31,25 @@ struct Entry {
 
 std::uint64_t little_endian(std::string_view bytes) {
   std::uint64_t value = 0;
-  for (std::size_t i = kLengthBytes; i-- > 0;) value = value << 8 | static_cast<unsigned char>(bytes[i]);
+  for (std::size_t i = kLengthBytes; i-- > 0;)
+    value = value << 8 | static_cast<unsigned char>(bytes[i]);
   return value;
 }
 
 std::string little_endian(std::uint64_t value) {
   std::string bytes;
-  for (std::size_t i = 0; i < kLengthBytes; ++i) bytes.push_back(static_cast<char>(value >> (8 * i) & 0xFF));
+  for (std::size_t i = 0; i < kLengthBytes; ++i)
+    bytes.push_back(static_cast<char>(value >> (8 * i) & 0xFF));
   return bytes;
 }
 
 std::string_view header_of(std::string_view file, const std::string& path) {
-  check(file.size() >= kLengthBytes, path, ": expected a safetensors file of at least ", kLengthBytes,
-        " bytes, found ", file.size());
+  check(file.size() >= kLengthBytes, path, ": expected a safetensors file of at least ",
+        kLengthBytes, " bytes, found ", file.size());
   const std::uint64_t length = little_endian(file);
   const std::size_t limit = std::min(kHeaderLimits.max_bytes, file.size() - kLengthBytes);
-  check(length <= limit, path, ": expected a header of at most ", limit, " bytes, found a length of ", length);
+  check(length <= limit, path, ": expected a header of at most ", limit,
+        " bytes, found a length of ", length);
   return file.substr(kLengthBytes, static_cast<std::size_t>(length));
 }
 
@@ -80,7 +83,8 @@ class EntryReader {
                              : value.is_string() ? value.get<std::string>()
                                                  : std::string();
     const auto dtype = dtype_from_code(code);
-    check(dtype.has_value(), where_, ": expected a dtype of the format (F32, BF16, …), found ", describe(value));
+    check(dtype.has_value(), where_, ": expected a dtype of the format (F32, BF16, …), found ",
+          describe(value));
     return *dtype;
   }
 
@@ -94,7 +98,8 @@ class EntryReader {
   Shape shape() const {
     const Json& value = field("shape", 1);
     check(value.is_array(), where_, ": expected a shape (a list), found ", describe(value));
-    check(value.size() <= kMaxRank, where_, ": expected at most ", kMaxRank, " dimensions, found ", value.size());
+    check(value.size() <= kMaxRank, where_, ": expected at most ", kMaxRank, " dimensions, found ",
+          value.size());
     Shape shape;
     std::int64_t product = 1;  // of the dimensions above 0, as NumPy limits it
     for (const Json& dimension : value) {
@@ -107,8 +112,8 @@ class EntryReader {
 
   std::pair<std::size_t, std::size_t> offsets() const {
     const Json& value = field("data_offsets", 2);
-    check(value.is_array() && value.size() == 2, where_, ": expected data_offsets [begin, end], found ",
-          describe(value));
+    check(value.is_array() && value.size() == 2, where_,
+          ": expected data_offsets [begin, end], found ", describe(value));
     return {size(value[0], "data_offsets"), size(value[1], "data_offsets")};
   }
 
@@ -118,11 +123,11 @@ class EntryReader {
 
 std::map<std::string, std::string> metadata_from(const std::string& path, const Json& value) {
   std::map<std::string, std::string> metadata;
-  check(value.is_object() || value.is_null(), path, ": expected __metadata__ to be an object of strings, found ",
-        describe(value));
+  check(value.is_object() || value.is_null(), path,
+        ": expected __metadata__ to be an object of strings, found ", describe(value));
   for (const auto& [key, text] : value.items()) {
-    check(text.is_string(), path, ": expected __metadata__ to hold strings, found ", quoted(key), ": ",
-          describe(text));
+    check(text.is_string(), path, ": expected __metadata__ to hold strings, found ", quoted(key),
+          ": ", describe(text));
     metadata.emplace(key, text.get<std::string>());
   }
   return metadata;
@@ -130,14 +135,17 @@ std::map<std::string, std::string> metadata_from(const std::string& path, const 
 
 void check_size(const Entry& entry, const std::string& path, std::size_t data_size) {
   const std::string where = concat(path, ": tensor ", quoted(entry.name));
-  check(entry.begin <= entry.end && entry.end <= data_size, where, ": expected begin <= end <= ", data_size,
-        " (the data), found data_offsets [", entry.begin, ", ", entry.end, "]");
+  check(entry.begin <= entry.end && entry.end <= data_size, where,
+        ": expected begin <= end <= ", data_size, " (the data), found data_offsets [", entry.begin,
+        ", ", entry.end, "]");
   std::uint64_t bits = 0;
   const auto count = static_cast<std::uint64_t>(numel_of(entry.shape));
   const bool overflow = __builtin_mul_overflow(count, std::uint64_t{bits_of(entry.dtype)}, &bits);
   check(!overflow && bits % 8 == 0 && bits / 8 == entry.end - entry.begin, where, ": expected ",
-        overflow ? std::string("more than 2^61") : concat(bits / 8, bits % 8 ? " and a fraction" : ""),
-        " bytes for ", code_of(entry.dtype), " ", str_of(entry.shape), ", found ", entry.end - entry.begin);
+        overflow ? std::string("more than 2^61")
+                 : concat(bits / 8, bits % 8 ? " and a fraction" : ""),
+        " bytes for ", code_of(entry.dtype), " ", str_of(entry.shape), ", found ",
+        entry.end - entry.begin);
 }
 
 // No hole, no overlap, nothing left over.
@@ -147,8 +155,9 @@ void check_coverage(std::vector<Entry>& entries, const std::string& path, std::s
   });
   std::size_t next = 0;
   for (const Entry& entry : entries) {
-    check(entry.begin == next, path, ": tensor ", quoted(entry.name), ": expected its data to begin at ", next,
-          ", where the one before ends (", entry.begin < next ? "an overlap" : "a hole", "), found ", entry.begin);
+    check(entry.begin == next, path, ": tensor ", quoted(entry.name),
+          ": expected its data to begin at ", next, ", where the one before ends (",
+          entry.begin < next ? "an overlap" : "a hole", "), found ", entry.begin);
     next = entry.end;
   }
   check(next == data_size, path, ": expected ", next, " bytes of data, found ", data_size);
@@ -196,7 +205,8 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
                       const std::map<std::string, std::string>& metadata) {
   std::vector<std::pair<std::string, Tensor>> ordered;
   for (const auto& [name, tensor] : tensors) {
-    check(name != kMetadata, "expected the name of a tensor, found ", quoted(name), ", which the format reserves");
+    check(name != kMetadata, "expected the name of a tensor, found ", quoted(name),
+          ", which the format reserves");
     check(tensor.ndim() <= static_cast<std::int64_t>(kMaxRank), path, ": tensor ", quoted(name),
           ": expected at most ", kMaxRank, " dimensions, found ", tensor.ndim());
     ordered.emplace_back(name, tensor.to(Device()).contiguous());
@@ -211,8 +221,9 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
   std::size_t end = 0;
   for (const auto& [name, tensor] : ordered) {
     const std::size_t begin = end;
-    check(static_cast<std::uint64_t>(tensor.numel()) * bits_of(tensor.dtype()) % 8 == 0, path, ": tensor ",
-          quoted(name), ": expected whole bytes, found ", str_of(tensor.shape()), " of ", name_of(tensor.dtype()));
+    check(static_cast<std::uint64_t>(tensor.numel()) * bits_of(tensor.dtype()) % 8 == 0, path,
+          ": tensor ", quoted(name), ": expected whole bytes, found ", str_of(tensor.shape()),
+          " of ", name_of(tensor.dtype()));
     end += tensor.nbytes();
     header[name] = {{"dtype", code_of(tensor.dtype())},
                     {"shape", tensor.shape()},

@@ -7,21 +7,27 @@
 
 namespace infinilm {
 
-KvCacheState::KvCacheState(const void* owner, Arena arena, std::size_t block_bytes, std::size_t batch_size)
-    : owner_(owner), arena_(std::move(arena)), block_bytes_(block_bytes), slots_(batch_size) {
+KvCacheState::KvCacheState(std::shared_ptr<const void> owner, Arena arena, std::size_t block_bytes,
+                           std::size_t batch_size)
+    : owner_(std::move(owner)),
+      arena_(std::move(arena)),
+      block_bytes_(block_bytes),
+      slots_(batch_size) {
   check(batch_size >= 1, "a KV cache needs a batch size of at least 1, found ", batch_size);
 }
 
 KvCacheState::Use::Use(KvCacheState& cache) : cache_(cache) {
-  check<Error>(!cache.used_.exchange(true),
-               "this KV cache is in use by a forward pass that has not ended; give the inner pass (or the "
-               "other thread) a cache of its own: model.new_cache()");
+  check<Error>(
+      !cache.used_.exchange(true),
+      "this KV cache is in use by a forward pass that has not ended; give the inner pass (or the "
+      "other thread) a cache of its own: model.new_cache()");
 }
 
 KvCacheState::Use::~Use() { cache_.used_.store(false); }
 
 const KvCacheState::Slot& KvCacheState::at(std::size_t slot) const {
-  check<IndexError>(slot < slots_.size(), "slot ", slot, " of a KV cache for ", slots_.size(), " sequences");
+  check<IndexError>(slot < slots_.size(), "slot ", slot, " of a KV cache for ", slots_.size(),
+                    " sequences");
   return slots_[slot];
 }
 
@@ -39,7 +45,8 @@ void KvCacheState::truncate(std::size_t length, std::size_t slot) {
   const Use use(*this);
   const std::lock_guard lock(mutex_);
   const std::size_t held = at(slot).tokens.size();
-  check(length <= held, "cannot truncate to ", length, " tokens: the KV cache holds ", held, " in slot ", slot);
+  check(length <= held, "cannot truncate to ", length, " tokens: the KV cache holds ", held,
+        " in slot ", slot);
   Slot& s = slots_[slot];
   s.tokens.resize(length);
   s.blocks.resize((length + kKvBlock - 1) / kKvBlock);

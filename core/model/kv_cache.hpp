@@ -15,10 +15,12 @@ namespace infinilm {
 
 class KvCacheState {
  public:
-  // `owner`: whoever may write here (compared, never followed). `block_bytes`: for all layers.
-  KvCacheState(const void* owner, Arena arena, std::size_t block_bytes, std::size_t batch_size);
+  // `owner`: whoever may write here; compared, never followed, and held so that no other gets its address. `block_bytes`:
+  // for all layers.
+  KvCacheState(std::shared_ptr<const void> owner, Arena arena, std::size_t block_bytes,
+               std::size_t batch_size);
 
-  const void* owner() const noexcept { return owner_; }
+  const void* owner() const noexcept { return owner_.get(); }
   std::size_t batch_size() const noexcept { return slots_.size(); }
   std::size_t length(std::size_t slot) const;
   TokenIds tokens(std::size_t slot) const;
@@ -50,7 +52,7 @@ class KvCacheState {
   };
   const Slot& at(std::size_t slot) const;
 
-  const void* owner_;
+  std::shared_ptr<const void> owner_;
   Arena arena_;
   std::size_t block_bytes_;
   mutable std::mutex mutex_;  // guards slots_ against readers on other threads

@@ -37,7 +37,7 @@ Llama::Llama(LlamaConfig config, std::shared_ptr<Ops> ops, LlamaWeights weights)
 Llama::~Llama() { models.fetch_sub(1, std::memory_order_relaxed); }
 
 std::shared_ptr<KvCacheState> Llama::new_cache(std::size_t batch_size) const {
-  return std::make_shared<KvCacheState>(this, arena_, layers_.size() * kv_layer_bytes_, batch_size);
+  return std::make_shared<KvCacheState>(identity_, arena_, layers_.size() * kv_layer_bytes_, batch_size);
 }
 
 Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows, const Shape& leading) const {

@@ -29,6 +29,8 @@ class Llama {
   Arena& arena() const noexcept { return arena_; }
 
   std::shared_ptr<KvCacheState> new_cache(std::size_t batch_size) const;
+  // The owner() of its caches, which may outlive it.
+  const void* identity() const noexcept { return identity_.get(); }
 
   // Runs the rows of `step.batch` and returns the logits of `logit_rows` (indices into T, ascending), [rows, V]
   // on hooks and in the result shaped as `leading` + [V].
@@ -38,6 +40,7 @@ class Llama {
   Activation embed(Step& step) const;
   Activation head(Step& step, Activation& h, std::span<const std::int64_t> logit_rows) const;
 
+  std::shared_ptr<const char> identity_ = std::make_shared<const char>();
   LlamaConfig config_;
   std::shared_ptr<Ops> ops_;
   mutable Arena arena_;

@@ -72,7 +72,7 @@ void pick_logit_rows(Request& request, std::size_t keep) {
 Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks, std::int64_t step_number, Request request,
            KvCacheState& cache, Frontend& frontend) {
   const LlamaConfig& config = llama.config();
-  check(cache.owner() == &llama, "this KV cache belongs to another model; make one with model.new_cache()");
+  check(cache.owner() == llama.identity(), "this KV cache belongs to another model; make one with model.new_cache()");
   check_ids(request.batch.ids, config.vocab_size);
   const KvCacheState::Use use(cache);
   StepInfo info{step_number, {}};

@@ -16,19 +16,24 @@ std::shared_ptr<Ops> cpu() { return ops_for(Device()); }
 // A float32 tensor on the CPU, made contiguous, of the expected number of dimensions.
 Tensor activations(std::string_view name, const Tensor& t, std::int64_t ndim) {
   check(t.dtype() == DataType::F32, name, ": expected float32, found ", name_of(t.dtype()));
-  check(t.device() == Device(), name, ": expected a tensor on the cpu, found one on ", t.device().str());
-  check(t.ndim() == ndim, name, ": expected ", ndim, " dimensions, found shape ", str_of(t.shape()));
+  check(t.device() == Device(), name, ": expected a tensor on the cpu, found one on ",
+        t.device().str());
+  check(t.ndim() == ndim, name, ": expected ", ndim, " dimensions, found shape ",
+        str_of(t.shape()));
   return t.contiguous();
 }
 
 void check_shape(std::string_view name, const Tensor& t, const Shape& expected) {
-  check(t.shape() == expected, name, ": expected shape ", str_of(expected), ", found ", str_of(t.shape()));
+  check(t.shape() == expected, name, ": expected shape ", str_of(expected), ", found ",
+        str_of(t.shape()));
 }
 
 Tensor weight_matrix(std::string_view name, const Tensor& t) {
-  const bool known = t.dtype() == DataType::F32 || t.dtype() == DataType::F16 || t.dtype() == DataType::BF16;
+  const bool known =
+      t.dtype() == DataType::F32 || t.dtype() == DataType::F16 || t.dtype() == DataType::BF16;
   check(known, name, ": expected float32, float16 or bfloat16, found ", name_of(t.dtype()));
-  check(t.device() == Device(), name, ": expected a tensor on the cpu, found one on ", t.device().str());
+  check(t.device() == Device(), name, ": expected a tensor on the cpu, found one on ",
+        t.device().str());
   check(t.ndim() == 2, name, ": expected 2 dimensions, found shape ", str_of(t.shape()));
   return t.contiguous();
 }
@@ -45,8 +50,8 @@ Matrix matrix(const Tensor& t) { return matrix(t, t.shape()[0], t.shape()[1]); }
 class Biases {
  public:
   Biases(const std::vector<Tensor>& bias, const Weight& weight) {
-    check(bias.empty() || bias.size() == weight.parts(), "bias: expected none or ", weight.parts(), ", found ",
-          bias.size());
+    check(bias.empty() || bias.size() == weight.parts(), "bias: expected none or ", weight.parts(),
+          ", found ", bias.size());
     for (std::size_t p = 0; p < bias.size(); ++p) {
       tensors_.push_back(activations("bias", bias[p], 1));
       check_shape("bias", bias[p], {weight.outputs(p)});
@@ -62,7 +67,8 @@ class Biases {
 
 Tensor checked_input(const Tensor& x, const Weight& weight) {
   Tensor input = activations("x", x, 2);
-  check(x.shape()[1] == weight.inputs(), "x: expected ", weight.inputs(), " columns, found shape ", str_of(x.shape()));
+  check(x.shape()[1] == weight.inputs(), "x: expected ", weight.inputs(), " columns, found shape ",
+        str_of(x.shape()));
   return input;
 }
 
@@ -71,8 +77,8 @@ Tensor checked_input(const Tensor& x, const Weight& weight) {
 Tensor embed(const TokenIds& ids, const Tensor& table) {
   const Tensor rows = weight_matrix("table", table);
   for (const std::int64_t id : ids) {
-    check<IndexError>(id >= 0 && id < table.shape()[0], "ids: expected ids from 0 to ", table.shape()[0] - 1,
-                      ", found ", id);
+    check<IndexError>(id >= 0 && id < table.shape()[0], "ids: expected ids from 0 to ",
+                      table.shape()[0] - 1, ", found ", id);
   }
   const auto packed = cpu()->pack(std::span(&rows, 1), DataType::F32);
   const Tensor y = Tensor::empty({static_cast<std::int64_t>(ids.size()), table.shape()[1]});
@@ -91,15 +97,15 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
 
 PackedLinear::PackedLinear(const std::vector<Tensor>& weights, DataType compute) {
   check(!weights.empty(), "weights: expected at least one matrix, found none");
-  check(compute == DataType::F32 || compute == DataType::BF16, "compute: expected float32 or bfloat16, found ",
-        name_of(compute));
+  check(compute == DataType::F32 || compute == DataType::BF16,
+        "compute: expected float32 or bfloat16, found ", name_of(compute));
   std::vector<Tensor> parts;
   for (const Tensor& w : weights) {
     parts.push_back(weight_matrix("weights", w));
-    check(w.dtype() == weights[0].dtype(), "weights: expected one dtype, found ", name_of(weights[0].dtype()), " and ",
-          name_of(w.dtype()));
-    check(w.shape()[1] == weights[0].shape()[1], "weights: expected matrices of ", weights[0].shape()[1],
-          " columns, found shape ", str_of(w.shape()));
+    check(w.dtype() == weights[0].dtype(), "weights: expected one dtype, found ",
+          name_of(weights[0].dtype()), " and ", name_of(w.dtype()));
+    check(w.shape()[1] == weights[0].shape()[1], "weights: expected matrices of ",
+          weights[0].shape()[1], " columns, found shape ", str_of(w.shape()));
   }
   weight_ = cpu()->pack(parts, compute);
 }
@@ -117,7 +123,8 @@ std::vector<Tensor> PackedLinear::apply(const Tensor& x, const std::vector<Tenso
   return y;
 }
 
-Tensor PackedLinear::apply_residual(const Tensor& x, const std::vector<Tensor>& bias, const Tensor& residual) const {
+Tensor PackedLinear::apply_residual(const Tensor& x, const std::vector<Tensor>& bias,
+                                    const Tensor& residual) const {
   const Tensor input = checked_input(x, *weight_);
   check(weight_->parts() == 1, "expected a weight of one part, found ", weight_->parts());
   const Biases biases(bias, *weight_);
@@ -128,10 +135,12 @@ Tensor PackedLinear::apply_residual(const Tensor& x, const std::vector<Tensor>& 
   return y;
 }
 
-Tensor PackedLinear::apply_act_mul(const Tensor& x, const std::vector<Tensor>& bias, const std::string& act) const {
+Tensor PackedLinear::apply_act_mul(const Tensor& x, const std::vector<Tensor>& bias,
+                                   const std::string& act) const {
   const Tensor input = checked_input(x, *weight_);
   check(weight_->parts() == 2 && weight_->outputs(0) == weight_->outputs(1),
-        "expected a weight of two parts with as many outputs each, found ", weight_->parts(), " parts");
+        "expected a weight of two parts with as many outputs each, found ", weight_->parts(),
+        " parts");
   const Biases biases(bias, *weight_);
   const Tensor y = Tensor::empty({x.shape()[0], weight_->outputs(0)});
   cpu()->linear_act_mul(matrix(input), *weight_, biases.span(), parse_hidden_act(act), matrix(y));
@@ -139,7 +148,8 @@ Tensor PackedLinear::apply_act_mul(const Tensor& x, const std::vector<Tensor>& b
 }
 
 Tensor PackedLinear::unpack(std::size_t part) const {
-  check<IndexError>(part < weight_->parts(), "part: expected one of ", weight_->parts(), ", found ", part);
+  check<IndexError>(part < weight_->parts(), "part: expected one of ", weight_->parts(), ", found ",
+                    part);
   return cpu()->unpack(*weight_, part);
 }
 
@@ -184,8 +194,9 @@ namespace {
 // The sequences of an attention call with a cache of their own.
 class CachedKeys {
  public:
-  CachedKeys(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<std::int64_t>& rows,
-             const std::vector<std::int64_t>& lengths, std::int64_t window, double scale) {
+  CachedKeys(const Tensor& q, const Tensor& k, const Tensor& v,
+             const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& lengths,
+             std::int64_t window, double scale) {
     check_shapes(q, k, v, window);
     check_lengths(q, k, rows, lengths);
     const std::int64_t kv_heads = k.shape()[1], head_dim = k.shape()[2];
@@ -211,20 +222,23 @@ class CachedKeys {
   static void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v, std::int64_t window) {
     check_shape("v", v, k.shape());
     check(k.shape()[1] > 0 && q.shape()[1] > 0 && q.shape()[1] % k.shape()[1] == 0,
-          "q: expected a multiple of k's ", k.shape()[1], " heads, found shape ", str_of(q.shape()));
-    check(q.shape()[2] == k.shape()[2] && q.shape()[2] > 0, "q: expected a head_dim of ", k.shape()[2],
-          ", found shape ", str_of(q.shape()));
+          "q: expected a multiple of k's ", k.shape()[1], " heads, found shape ",
+          str_of(q.shape()));
+    check(q.shape()[2] == k.shape()[2] && q.shape()[2] > 0, "q: expected a head_dim of ",
+          k.shape()[2], ", found shape ", str_of(q.shape()));
     check(window >= 0, "window: expected 0 or more, found ", window);
   }
 
   static void check_lengths(const Tensor& q, const Tensor& k, const std::vector<std::int64_t>& rows,
                             const std::vector<std::int64_t>& lengths) {
-    check(rows.size() == lengths.size(), "rows: expected ", lengths.size(), " numbers, found ", rows.size());
+    check(rows.size() == lengths.size(), "rows: expected ", lengths.size(), " numbers, found ",
+          rows.size());
     std::int64_t queries = 0, tokens = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      check(rows[i] >= 0 && rows[i] <= lengths[i], "rows: expected from 0 to ", lengths[i], " for sequence ", i,
-            ", found ", rows[i]);
-      check(lengths[i] <= k.shape()[0] - tokens, "lengths: expected a sum of ", k.shape()[0], ", found more");
+      check(rows[i] >= 0 && rows[i] <= lengths[i], "rows: expected from 0 to ", lengths[i],
+            " for sequence ", i, ", found ", rows[i]);
+      check(lengths[i] <= k.shape()[0] - tokens, "lengths: expected a sum of ", k.shape()[0],
+            ", found more");
       queries += rows[i];
       tokens += lengths[i];
     }
@@ -263,25 +277,30 @@ Tensor scores_of(const Tensor& q, const CachedKeys& cache, std::int64_t keys) {
 
 }  // namespace
 
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<std::int64_t>& rows,
-                 const std::vector<std::int64_t>& lengths, std::int64_t window, double scale, bool fused) {
-  const Tensor qs = activations("q", q, 3), ks = activations("k", k, 3), vs = activations("v", v, 3);
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                 const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& lengths,
+                 std::int64_t window, double scale, bool fused) {
+  const Tensor qs = activations("q", q, 3), ks = activations("k", k, 3),
+               vs = activations("v", v, 3);
   const CachedKeys cache(qs, ks, vs, rows, lengths, window, scale);
   const std::int64_t tokens = q.shape()[0], columns = q.shape()[1] * q.shape()[2];
   const Tensor y = Tensor::empty(q.shape());
   if (fused) {
-    cpu()->attention(matrix(qs, tokens, columns), cache.queries(), cache.shape(), matrix(y, tokens, columns));
+    cpu()->attention(matrix(qs, tokens, columns), cache.queries(), cache.shape(),
+                     matrix(y, tokens, columns));
     return y;
   }
   const std::int64_t keys = longest_of(lengths);
   const Tensor weights = scores_of(qs, cache, keys);
   cpu()->softmax(matrix(weights, q.shape()[1] * tokens, keys));
-  cpu()->attention_mix(floats(weights), keys, cache.queries(), cache.shape(), matrix(y, tokens, columns));
+  cpu()->attention_mix(floats(weights), keys, cache.queries(), cache.shape(),
+                       matrix(y, tokens, columns));
   return y;
 }
 
 Tensor attention_scores(const Tensor& q, const Tensor& k, const std::vector<std::int64_t>& rows,
-                        const std::vector<std::int64_t>& lengths, std::int64_t window, double scale) {
+                        const std::vector<std::int64_t>& lengths, std::int64_t window,
+                        double scale) {
   const Tensor qs = activations("q", q, 3), ks = activations("k", k, 3);
   const CachedKeys cache(qs, ks, ks, rows, lengths, window, scale);
   return scores_of(qs, cache, longest_of(lengths));

@@ -10,8 +10,9 @@ HiddenAct parse_hidden_act(std::string_view name) {
   if (name == "gelu") return HiddenAct::Gelu;
   if (name == "gelu_new" || name == "gelu_pytorch_tanh") return HiddenAct::GeluTanh;
   if (name == "relu") return HiddenAct::Relu;
-  throw ValueError(concat("hidden_act: expected silu, swish, gelu, gelu_new, gelu_pytorch_tanh or relu, found ",
-                          quoted(name)));
+  throw ValueError(
+      concat("hidden_act: expected silu, swish, gelu, gelu_new, gelu_pytorch_tanh or relu, found ",
+             quoted(name)));
 }
 
 std::shared_ptr<Ops> ops_for(const Device& device) {
@@ -19,7 +20,8 @@ std::shared_ptr<Ops> ops_for(const Device& device) {
                "CUDA is not supported by this build: there is no device ", quoted(device.str()),
                "; use device=\"cpu\"");
   // Never destroyed: a model may outlive the program's static objects.
-  static const auto* shared = new std::shared_ptr<Ops>(std::make_shared<cpu::OpsCpu>(cpu::kernels()));
+  static const auto* shared =
+      new std::shared_ptr<Ops>(std::make_shared<cpu::OpsCpu>(cpu::kernels()));
   return *shared;
 }
 

@@ -60,8 +60,8 @@ struct AttentionShape {
   std::int64_t kv_heads = 0;  // K; query head h reads key head h / (A / K)
   std::int64_t head_dim = 0;  // D
   std::int64_t window = 0;
-  float scale = 1.0f;          // D^-0.5
-  std::size_t kv_offset = 0;   // where this layer begins within a block: layer * kv_block_bytes()
+  float scale = 1.0f;         // D^-0.5
+  std::size_t kv_offset = 0;  // where this layer begins within a block: layer * kv_block_bytes()
 };
 
 class Ops {

@@ -11,12 +11,12 @@
 
 namespace infinilm {
 
-// One id or several; every binding accepts an integer or a sequence of them and gives a list.
+/// One id or several; every binding accepts an integer or a sequence of them and gives a list.
 using TokenIds = std::vector<std::int64_t>;
 
-// What every kind of model has.
+/// What every kind of model has.
 struct ModelConfig {
-  DataType dtype = DataType::F32;  // compute type
+  DataType dtype = DataType::F32;  ///< compute type
   std::string model_type;
   std::string name_or_path;
 
@@ -33,10 +33,10 @@ struct ModelConfig {
   ModelConfig& operator=(const ModelConfig&) = default;
 };
 
-// HF's `rope_scaling` (without `rope_theta`), https://huggingface.co/docs/transformers `RopeParameters`.
-// Fields that a type does not use are empty.
+/// HF's `rope_scaling` (without `rope_theta`), https://huggingface.co/docs/transformers `RopeParameters`.
+/// Fields that a type does not use are empty.
 struct RopeScaling {
-  std::string rope_type = "default";  // default, linear, dynamic, llama3, yarn, longrope
+  std::string rope_type = "default";  ///< default, linear, dynamic, llama3, yarn, longrope
   std::optional<double> factor;
   std::optional<double> attention_factor;
   std::optional<double> beta_fast, beta_slow;
@@ -49,8 +49,8 @@ struct RopeScaling {
   friend bool operator==(const RopeScaling&, const RopeScaling&) = default;
 };
 
-// A value: copy, compare, write to JSON. The defaults are those of a config made by hand; a file's omitted
-// keys take HF's defaults for its `model_type` instead.
+/// A value: copy, compare, write to JSON. The defaults are those of a config made by hand; a file's omitted
+/// keys take HF's defaults for its `model_type` instead.
 struct LlamaConfig : ModelConfig {
   std::size_t vocab_size = 32000;
   std::size_t hidden_size = 4096;
@@ -65,7 +65,7 @@ struct LlamaConfig : ModelConfig {
   double rms_norm_eps = 1e-6;
   std::string hidden_act = "silu";
   bool use_cache = true;
-  bool attention_bias = true;  // q, k and v (True by default for 9G7B)
+  bool attention_bias = true;  ///< q, k and v (True by default for 9G7B)
   bool attention_output_bias = false;
   bool mlp_bias = false;
   bool tie_word_embeddings = false;
@@ -80,44 +80,45 @@ struct LlamaConfig : ModelConfig {
 
   LlamaConfig();
 
-  // Follows `hidden_size / num_attention_heads` (0 if that divides by zero) until set explicitly.
+  /// Follows `hidden_size / num_attention_heads` (0 if that divides by zero) until set explicitly.
   std::size_t head_dim() const noexcept;
   void set_head_dim(std::size_t value) noexcept { head_dim_ = value; }
   bool head_dim_is_set() const noexcept { return head_dim_.has_value(); }
 
-  // num_key_value_heads * head_dim: columns of k and v.
+  /// num_key_value_heads * head_dim: columns of k and v.
   std::size_t kv_dim() const noexcept { return num_key_value_heads * head_dim(); }
 
-  // The longest sequence: max_position_embeddings, for dynamic RoPE times its factor.
+  /// The longest sequence: max_position_embeddings, for dynamic RoPE times its factor.
   std::size_t max_sequence_length() const noexcept;
 
-  bool validate() const override;  // check() without the exception
-  void check() const override;     // ValueError that lists every violated constraint with its numbers
+  bool validate() const override;  ///< check() without the exception
+  void check() const override;     ///< ValueError that lists every violated constraint with its numbers
 
-  // `rope_scaling` as JSON ("null" for none), for languages without optional structs.
-  // Throws ValueError naming the field and the value; the old value stays then.
+  /// `rope_scaling` as JSON ("null" for none), for languages without optional structs.
+  /// Throws ValueError naming the field and the value; the old value stays then.
   std::string rope_scaling_json() const;
   void set_rope_scaling_json(const std::string& text);
 
-  // HF's config.json. Throws ValueError naming the key, what was expected and what was found; for an
-  // unsupported architecture or option too. Keys that mean nothing to us survive a round trip.
+  /// HF's config.json. Throws ValueError naming the key, what was expected and what was found; for an
+  /// unsupported architecture or option too. Keys that mean nothing to us survive a round trip.
   static LlamaConfig from_json(const std::string& text);
-  // `directory`/config.json. FileNotFoundError, OsError, ValueError.
+  /// `directory`/config.json. FileNotFoundError, OsError, ValueError.
   static LlamaConfig from_pretrained(const std::string& directory);
-  // Everything, also what HF cannot express.
+  /// Everything, also what HF cannot express.
   std::string to_json() const override;
-  // Writes `directory`/config.json (making the directory) that Transformers reads as the same model; ValueError for
-  // what it cannot express (several bos ids; biases other than none, q/k/v/o together).
+  /// Writes `directory`/config.json (making the directory) that Transformers reads as the same model; ValueError for
+  /// what it cannot express (several bos ids; biases other than none, q/k/v/o together).
   void save_pretrained(const std::string& directory) const;
 
-  // The public fields' names in the order of the documentation.
+  /// The public fields' names in the order of the documentation.
   static const std::vector<std::string>& field_names();
 
-  friend bool operator==(const LlamaConfig&, const LlamaConfig&) = default;
+  // By the values of all fields (a head_dim that was set to what it would be anyway is no difference) and unknown keys.
+  friend bool operator==(const LlamaConfig& a, const LlamaConfig& b);
 
  private:
   std::optional<std::size_t> head_dim_;
-  std::string extra_ = "{}";  // keys of the file that mean nothing to us, as a JSON object
+  std::string extra_ = "{}";  ///< keys of the file that mean nothing to us, as a JSON object
 };
 
 }  // namespace infinilm

@@ -8,7 +8,7 @@ namespace infinilm {
 
 enum class DeviceType : int { CPU, CUDA };
 
-// A value. `Device("cuda")` is `Device("cuda:0")`. Throws ValueError for a text that names no device.
+/// A value. `Device("cuda")` is `Device("cuda:0")`. Throws ValueError for a text that names no device.
 class Device {
  public:
   Device() = default;
@@ -17,7 +17,7 @@ class Device {
 
   DeviceType type() const noexcept { return type_; }
   int index() const noexcept { return index_; }
-  std::string str() const;  // "cpu", "cuda:0"
+  std::string str() const;  ///< "cpu", "cuda:0"
 
   friend bool operator==(const Device&, const Device&) = default;
 

@@ -22,30 +22,30 @@ class Llama;         // the device-free mathematics, core/model
 class KvCacheState;  // core/model/kv_cache.hpp
 class HookConnection;
 
-// Keys and values of a batch of sequences, and the ids they belong to. A step that fails leaves it as it was. Belongs
-// to the model that made it; one forward pass at a time (RuntimeError otherwise).
+/// Keys and values of a batch of sequences, and the ids they belong to. A step that fails leaves it as it was. Belongs
+/// to the model that made it; one forward pass at a time (RuntimeError otherwise).
 class KvCache {
  public:
   explicit KvCache(std::shared_ptr<KvCacheState> state) : state_(std::move(state)) {}
   std::size_t batch_size() const;
-  // Tokens held for sequence `slot`. IndexError.
+  /// Tokens held for sequence `slot`. IndexError.
   std::size_t length(std::size_t slot = 0) const;
-  // Their ids, in order.
+  /// Their ids, in order.
   TokenIds tokens(std::size_t slot = 0) const;
-  // Forgets all but the first `length` tokens of sequence `slot`. ValueError if it holds fewer.
+  /// Forgets all but the first `length` tokens of sequence `slot`. ValueError if it holds fewer.
   void truncate(std::size_t length, std::size_t slot = 0);
   void clear();
-  std::size_t nbytes() const;  // memory held
+  std::size_t nbytes() const;  ///< memory held
   const std::shared_ptr<KvCacheState>& state() const noexcept { return state_; }
 
  private:
   std::shared_ptr<KvCacheState> state_;
 };
 
-// Which rows of logits a forward pass computes.
+/// Which rows of logits a forward pass computes.
 enum class LogitRows { All, Last };
 
-// A parameter of a model, under its HF name.
+/// A parameter of a model, under its HF name.
 struct ParameterInfo {
   std::string name;
   Shape shape;
@@ -53,15 +53,15 @@ struct ParameterInfo {
 
 struct LoadOptions {
   std::string device = "cpu";
-  std::optional<DataType> dtype;  // compute type; none: what the checkpoint's config names
-  ProgressCallback progress;      // may be null
+  std::optional<DataType> dtype;  ///< compute type; none: what the checkpoint's config names
+  ProgressCallback progress;      ///< may be null
 };
 
 class LlamaForCausalLM {
  public:
-  // A model without weights, to be filled by `load_state_dict`. ValueError for an invalid config.
+  /// A model without weights, to be filled by `load_state_dict`. ValueError for an invalid config.
   explicit LlamaForCausalLM(const LlamaConfig& config, const std::string& device = "cpu");
-  // Reads a HuggingFace directory as it is. FileNotFoundError, ValueError, OsError; never half loaded.
+  /// Reads a HuggingFace directory as it is. FileNotFoundError, ValueError, OsError; never half loaded.
   static std::shared_ptr<LlamaForCausalLM> from_pretrained(const std::string& directory,
                                                            const LoadOptions& options,
                                                            Frontend& frontend);
@@ -70,54 +70,54 @@ class LlamaForCausalLM {
   LlamaConfig config() const;
   Device device() const;
   bool is_loaded() const noexcept;
-  std::size_t nbytes() const;  // of the packed weights
+  std::size_t nbytes() const;  ///< of the packed weights
 
-  // input_ids: int64 [tokens] or [batch, tokens] -> float32 logits [tokens, V] or [batch, tokens, V];
-  // with `logits_to_keep` = n > 0 of the last n tokens only. Continues `cache` if given. IndexError for a token outside of the
-  // vocabulary, ValueError for a sequence past the limit or a batch that is not the cache's.
+  /// input_ids: int64 [tokens] or [batch, tokens] -> float32 logits [tokens, V] or [batch, tokens, V];
+  /// with `logits_to_keep` = n > 0 of the last n tokens only. Continues `cache` if given. IndexError for a token outside of the
+  /// vocabulary, ValueError for a sequence past the limit or a batch that is not the cache's.
   Tensor forward(const Tensor& input_ids, const std::shared_ptr<KvCache>& cache,
                  std::size_t logits_to_keep, Frontend& frontend);
 
-  // Sequences of different lengths in one step, without padding: `ids[i]` continues slot `slots[i]` of
-  // `cache`. Logits of each sequence's last token, [sequences, V], or of all tokens, [all tokens, V].
+  /// Sequences of different lengths in one step, without padding: `ids[i]` continues slot `slots[i]` of
+  /// `cache`. Logits of each sequence's last token, [sequences, V], or of all tokens, [all tokens, V].
   Tensor forward_packed(const std::vector<TokenIds>& ids, const std::vector<std::size_t>& slots,
                         const std::shared_ptr<KvCache>& cache, LogitRows rows, Frontend& frontend);
 
   std::shared_ptr<KvCache> new_cache(std::size_t batch_size = 1) const;
 
-  // HF names -> tensors. Strict: missing or unexpected names and wrong shapes are a ValueError that lists
-  // them, and the model stays as it was. Tensors may be F32, F16 or BF16 and are copied.
+  /// HF names -> tensors. Strict: missing or unexpected names and wrong shapes are a ValueError that lists
+  /// them, and the model stays as it was. Tensors may be F32, F16 or BF16 and are copied.
   void load_state_dict(const std::map<std::string, Tensor>& state);
-  // Copies in HF's names and layouts, in the dtype of the weights.
+  /// Copies in HF's names and layouts, in the dtype of the weights.
   std::map<std::string, Tensor> state_dict() const;
   std::vector<std::string> parameter_names() const;
-  Tensor get_parameter(const std::string& name) const;  // KeyError names the nearest
+  Tensor get_parameter(const std::string& name) const;  ///< KeyError names the nearest
 
-  // `registry` may be null: detach. With a prefix p the points are called p_layer0_….
+  /// `registry` may be null: detach. With a prefix p the points are called p_layer0_….
   void set_hook_registry(std::shared_ptr<HookRegistry> registry, const std::string& prefix = "");
   std::shared_ptr<HookRegistry> hook_registry() const;
   std::vector<HookPoint> hook_points() const;
 
  private:
-  std::shared_ptr<const Llama> loaded() const;  // Error if there are no weights yet
-  // What a forward pass begins with: the hooks of now and its number.
+  std::shared_ptr<const Llama> loaded() const;  ///< Error if there are no weights yet
+  /// What a forward pass begins with: the hooks of now and its number.
   std::pair<std::shared_ptr<HookConnection>, std::int64_t> begin_step();
 
   const LlamaConfig config_;
   const Device device_;
-  mutable std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  ///< guards what follows
   std::shared_ptr<const Llama> llama_;
   std::shared_ptr<HookConnection> hooks_;
   std::int64_t steps_ = 0;
 };
 
-// A model's hook points from its config alone, in the order of execution.
+/// A model's hook points from its config alone, in the order of execution.
 std::vector<HookPoint> hook_points(const LlamaConfig& config, const std::string& prefix = "");
 
-// Names and shapes of a model's parameters from its config alone, in HF's order.
+/// Names and shapes of a model's parameters from its config alone, in HF's order.
 std::vector<ParameterInfo> parameters(const LlamaConfig& config);
 
-// How many loaded models are alive in the process: for leak tests.
+/// How many loaded models are alive in the process: for leak tests.
 std::int64_t live_models() noexcept;
 
 }  // namespace infinilm

@@ -18,20 +18,20 @@ class Weight;
 
 namespace infinilm::operations {
 
-// y [T, H] = table[ids]; ids: [T], table: [V, H]. IndexError for an id outside of the table.
+/// y [T, H] = table[ids]; ids: [T], table: [V, H]. IndexError for an id outside of the table.
 Tensor embed(const TokenIds& ids, const Tensor& table);
-// y [T, H] = x / sqrt(mean(x^2) + eps) * weight
+/// y [T, H] = x / sqrt(mean(x^2) + eps) * weight
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps);
-// A linear layer's weight in the device's layout, to be used many times.
+/// A linear layer's weight in the device's layout, to be used many times.
 class PackedLinear {
  public:
-  // weights: matrices [N_p, K] stacked; compute: F32 or BF16.
+  /// weights: matrices [N_p, K] stacked; compute: F32 or BF16.
   PackedLinear(const std::vector<Tensor>& weights, DataType compute);
-  // One [T, N_p] for each part. bias: empty or one [N_p] for each part.
+  /// One [T, N_p] for each part. bias: empty or one [N_p] for each part.
   std::vector<Tensor> apply(const Tensor& x, const std::vector<Tensor>& bias) const;
-  // residual + x W^T + b, fused. One part.
+  /// residual + x W^T + b, fused. One part.
   Tensor apply_residual(const Tensor& x, const std::vector<Tensor>& bias, const Tensor& residual) const;
-  // act(x W_0^T + b_0) * (x W_1^T + b_1), fused. Two parts.
+  /// act(x W_0^T + b_0) * (x W_1^T + b_1), fused. Two parts.
   Tensor apply_act_mul(const Tensor& x, const std::vector<Tensor>& bias, const std::string& act) const;
   Tensor unpack(std::size_t part) const;
   std::size_t nbytes() const;
@@ -41,14 +41,14 @@ class PackedLinear {
 };
 Tensor act_mul(const Tensor& gate, const Tensor& up, const std::string& act);
 Tensor add(const Tensor& x, const Tensor& y);
-// x: [T, heads, D]; cos, sin: [T, D/2].
+/// x: [T, heads, D]; cos, sin: [T, D/2].
 Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin);
 Tensor softmax(const Tensor& x);
-// Attention of ragged sequences: the last `rows[i]` of the `lengths[i]` tokens of sequence i are queries.
-// q: [sum rows, A, D]; k, v: [sum lengths, K, D] -> [sum rows, A, D]. `fused` false: by scores, softmax, mix.
+/// Attention of ragged sequences: the last `rows[i]` of the `lengths[i]` tokens of sequence i are queries.
+/// q: [sum rows, A, D]; k, v: [sum lengths, K, D] -> [sum rows, A, D]. `fused` false: by scores, softmax, mix.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<std::int64_t>& rows,
                  const std::vector<std::int64_t>& lengths, std::int64_t window, double scale, bool fused);
-// [A, sum rows, longest length], scaled and masked with -inf.
+/// [A, sum rows, longest length], scaled and masked with -inf.
 Tensor attention_scores(const Tensor& q, const Tensor& k, const std::vector<std::int64_t>& rows,
                         const std::vector<std::int64_t>& lengths, std::int64_t window, double scale);
 

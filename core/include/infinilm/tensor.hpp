@@ -14,10 +14,10 @@ namespace infinilm {
 
 using Shape = std::vector<std::int64_t>;
 
-// Memory and what keeps it alive. Counted by `live_buffers()`.
+/// Memory and what keeps it alive. Counted by `live_buffers()`.
 class Buffer {
  public:
-  // `owner` is dropped when the buffer is; it frees the memory (or returns it to an arena).
+  /// `owner` is dropped when the buffer is; it frees the memory (or returns it to an arena).
   Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner);
   ~Buffer();
   Buffer(const Buffer&) = delete;
@@ -27,7 +27,7 @@ class Buffer {
   std::size_t nbytes() const noexcept { return nbytes_; }
   Device device() const noexcept { return device_; }
 
-  // 64-byte aligned host memory, not initialised. Throws std::bad_alloc.
+  /// 64-byte aligned host memory, not initialised. Throws std::bad_alloc.
   static std::shared_ptr<Buffer> host(std::size_t nbytes);
 
  private:
@@ -37,23 +37,23 @@ class Buffer {
   std::shared_ptr<void> owner_;
 };
 
-// How many buffers are alive in the process: for leak tests.
+/// How many buffers are alive in the process: for leak tests.
 std::int64_t live_buffers() noexcept;
 
-// A value type: copies share the memory. A default-made tensor has shape [0] and no memory.
+/// A value type: copies share the memory. A default-made tensor has shape [0] and no memory.
 class Tensor {
  public:
   Tensor() = default;
 
-  // A view of `buffer`, starting `offset` bytes in; `strides` in elements, row-major if empty.
-  // Throws ValueError if the view leaves the buffer, a dimension is negative or the size overflows.
+  /// A view of `buffer`, starting `offset` bytes in; `strides` in elements, row-major if empty.
+  /// Throws ValueError if the view leaves the buffer, a dimension is negative or the size overflows.
   Tensor(std::shared_ptr<Buffer> buffer, DataType dtype, Shape shape, Shape strides = {},
          std::size_t offset = 0, bool read_only = false);
 
-  // New host memory, not initialised.
+  /// New host memory, not initialised.
   static Tensor empty(Shape shape, DataType dtype = DataType::F32);
 
-  // Memory of someone else, kept alive by `owner`; negative strides are allowed (the caller vouches for them).
+  /// Memory of someone else, kept alive by `owner`; negative strides are allowed (the caller vouches for them).
   static Tensor borrow(void* data, DataType dtype, Shape shape, Shape strides, Device device,
                        std::shared_ptr<void> owner, bool read_only);
 
@@ -69,18 +69,18 @@ class Tensor {
   bool is_contiguous() const noexcept;
   const std::shared_ptr<Buffer>& buffer() const noexcept { return buffer_; }
 
-  // The first element; null for an empty tensor.
+  /// The first element; null for an empty tensor.
   std::byte* data() const noexcept { return data_; }
 
-  // The same memory under another shape of as many elements. Throws ValueError, also if not contiguous.
+  /// The same memory under another shape of as many elements. Throws ValueError, also if not contiguous.
   Tensor reshape(Shape shape) const;
-  // This tensor if contiguous, else a contiguous copy.
+  /// This tensor if contiguous, else a contiguous copy.
   Tensor contiguous() const;
   Tensor clone() const;
-  // This tensor if it is there already, else a copy. Throws RuntimeError (Error) where there is no such device.
+  /// This tensor if it is there already, else a copy. Throws RuntimeError (Error) where there is no such device.
   Tensor to(const Device& device) const;
 
-  std::string str() const;  // Tensor(shape=(2, 3), dtype=float32, device=cpu)
+  std::string str() const;  ///< Tensor(shape=(2, 3), dtype=float32, device=cpu)
 
  private:
   std::shared_ptr<Buffer> buffer_;
@@ -91,10 +91,10 @@ class Tensor {
   bool read_only_ = false;
 };
 
-// Number of elements of `shape`. Throws ValueError for a negative dimension, OverflowError past int64.
+/// Number of elements of `shape`. Throws ValueError for a negative dimension, OverflowError past int64.
 std::int64_t numel_of(const Shape& shape);
 
-// "(2, 3)", "(4,)", "()": as Python writes a tuple.
+/// "(2, 3)", "(4,)", "()": as Python writes a tuple.
 std::string str_of(const Shape& shape);
 
 }  // namespace infinilm

@@ -1,0 +1,117 @@
+// Plans: what a registration means for one model, and when a runner notices that it changed.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "hooks/plan.hpp"
+#include "infinilm/error.hpp"
+#include "tests/check.hpp"
+
+using namespace infinilm;
+
+namespace {
+
+struct Recorder : Frontend {
+  void warn(const std::string& text) override { warnings.push_back(text); }
+  bool interrupted() override { return false; }
+  std::vector<std::string> warnings;
+};
+
+// Two layers, all points run in order; what the callbacks were told goes into `heard`.
+struct Model {
+  explicit Model(std::shared_ptr<HookRegistry> registry, const std::string& prefix = "")
+      : connection(std::make_shared<HookConnection>(std::move(registry), 2, prefix)) {}
+
+  void run(Recorder& frontend) const {
+    HookRunner runner(connection, frontend, StepInfo{7, {}});
+    for_each_point(2, [&](Point point, int layer) {
+      if (runner.wants(point, layer)) runner.run(point, layer, Tensor());
+    });
+  }
+
+  std::shared_ptr<HookConnection> connection;
+};
+
+struct Heard {
+  HookCallback callback() {
+    return [this](const std::string& name, const Tensor&, int) { names.push_back(name); };
+  }
+  std::vector<std::string> names;
+};
+
+using Names = std::vector<std::string>;
+
+}  // namespace
+
+TEST(names_and_globs_are_heard_in_order_of_execution) {
+  auto registry = std::make_shared<HookRegistry>();
+  Heard heard;
+  registry->register_hook("layer#_output", heard.callback());
+  registry->register_hook("embed_tokens", heard.callback());
+  Recorder frontend;
+  Model(registry).run(frontend);
+  CHECK((heard.names == Names{"embed_tokens", "layer0_output", "layer1_output"}));
+  CHECK(frontend.warnings.empty());
+}
+
+TEST(an_alias_is_heard_under_its_own_name_and_matches_no_glob) {
+  auto registry = std::make_shared<HookRegistry>();
+  Heard heard;
+  registry->register_hook("layer1_mlp_output", heard.callback());
+  registry->register_hook("layer*_mlp_output", heard.callback());
+  Recorder frontend;
+  Model(registry).run(frontend);
+  CHECK((heard.names == Names{"layer1_mlp_output"}));
+  CHECK(frontend.warnings.size() == 1);
+  CHECK(frontend.warnings.at(0).find("alias") != std::string::npos);
+}
+
+TEST(a_prefix_tells_models_of_a_shared_registry_apart) {
+  auto registry = std::make_shared<HookRegistry>();
+  Heard both, one;
+  registry->register_hook("layer0_mlp", both.callback());
+  registry->register_hook("q_layer0_mlp", one.callback());
+  const Model p(registry, "p"), q(registry, "q");
+  Recorder frontend;
+  p.run(frontend);
+  q.run(frontend);
+  CHECK((both.names == Names{"p_layer0_mlp", "q_layer0_mlp"}));
+  CHECK((one.names == Names{"q_layer0_mlp"}));
+  CHECK(frontend.warnings.empty());
+}
+
+TEST(a_name_that_matches_nothing_is_warned_of_once_with_the_nearest) {
+  auto registry = std::make_shared<HookRegistry>();
+  registry->register_hook("layer0_mpl", [](auto&&...) {});
+  const Model model(registry);
+  Recorder frontend;
+  model.run(frontend);
+  model.run(frontend);
+  CHECK(frontend.warnings.size() == 1);
+  CHECK(frontend.warnings.at(0).find("layer0_mlp") != std::string::npos);
+}
+
+TEST(a_change_takes_effect_at_the_next_point) {
+  auto registry = std::make_shared<HookRegistry>();
+  Heard heard;
+  registry->register_hook("layer0_input", [&](const std::string&, const Tensor&, int) {
+    registry->register_hook("layer0_output", heard.callback());
+    registry->register_hook("embed_tokens", heard.callback());  // has passed
+  });
+  registry->register_hook("layer1_input",
+                          [&](const std::string&, const Tensor&, int) { registry->clear(); });
+  registry->register_hook("layer1_output", heard.callback());
+  Recorder frontend;
+  Model(registry).run(frontend);
+  CHECK((heard.names == Names{"layer0_output"}));
+}
+
+TEST(the_step_is_known_inside_of_a_hook_only) {
+  auto registry = std::make_shared<HookRegistry>();
+  std::int64_t step = 0;
+  registry->register_hook("logits", [&](auto&&...) { step = current_step().step; });
+  Recorder frontend;
+  Model(registry).run(frontend);
+  CHECK(step == 7);
+  CHECK_THROWS(Error, "inside of a hook", current_step());
+}
