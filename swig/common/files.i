@@ -1,0 +1,2 @@
+// Files of tensors.
+%include "infinilm/checkpoint.hpp"

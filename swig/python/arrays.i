@@ -1,0 +1,110 @@
+// Tensors and arrays. Anything with __dlpack__ or __array_interface__ is taken where a Tensor is expected; what Tensor itself
+// offers is in infinilm/_tensor.py, on the four functions below.
+%{
+#include "support/dlpack.hpp"
+%}
+
+INFINILM_PY_IN(infinilm::Device, to_value, "typing.Union[Device, str]")
+INFINILM_PY_IN(infinilm::Tensor, to_value, "Tensor")
+INFINILM_PY_VALUE(std::vector<infinilm::Tensor>, "list[Tensor]")
+INFINILM_PY_VALUE(%arg(std::map<std::string, infinilm::Tensor>), "dict[str, Tensor]")
+INFINILM_PY_OUT(std::vector<infinilm::HookPoint>, from_value)
+INFINILM_PY_OUT(std::vector<infinilm::HookPointPattern>, from_value)
+INFINILM_PY_OUT(std::vector<infinilm::ParameterInfo>, from_value)
+INFINILM_PY_OUT(std::vector<infinilm::StepSequence>, from_value)
+%typemap(out) std::vector<infinilm::StepSequence>* {  // a member: SWIG knows its class
+  $result = infinilm_py::from_value(*$1);
+  if (!$result) SWIG_fail;
+}
+%typemap(pytyping) std::vector<infinilm::HookPoint> "list[HookPoint]"
+%typemap(pytyping) const std::vector<infinilm::HookPointPattern>& "list[HookPointPattern]"
+%typemap(pytyping) std::vector<infinilm::ParameterInfo> "list[ParameterInfo]"
+%typemap(pytyping) std::vector<infinilm::StepSequence>, std::vector<infinilm::StepSequence>* "list[StepSequence]"
+
+%{
+namespace infinilm_py {
+
+template <class Value>
+PyObject* new_proxy(const Value& value, swig_type_info* type) {
+  return SWIG_NewPointerObj(new Value(value), type, SWIG_POINTER_OWN);
+}
+PyObject* from_value(const infinilm::Tensor& value) {
+  return new_proxy(value, SWIGTYPE_p_infinilm__Tensor);
+}
+PyObject* from_value(const infinilm::HookPoint& value) {
+  return new_proxy(value, SWIGTYPE_p_infinilm__HookPoint);
+}
+PyObject* from_value(const infinilm::HookPointPattern& value) {
+  return new_proxy(value, SWIGTYPE_p_infinilm__HookPointPattern);
+}
+PyObject* from_value(const infinilm::ParameterInfo& value) {
+  return new_proxy(value, SWIGTYPE_p_infinilm__ParameterInfo);
+}
+PyObject* from_value(const infinilm::StepSequence& value) {
+  return new_proxy(value, SWIGTYPE_p_infinilm__StepSequence);
+}
+
+template <class Value>
+bool from_proxy(PyObject* object, swig_type_info* type, Value& value) {
+  void* pointer = nullptr;
+  if (!SWIG_IsOK(SWIG_ConvertPtr(object, &pointer, type, 0)) || !pointer) return false;
+  value = *static_cast<Value*>(pointer);
+  return true;
+}
+
+bool to_value(PyObject* object, const std::string& field, infinilm::Tensor& value) {
+  if (from_proxy(object, SWIGTYPE_p_infinilm__Tensor, value)) return true;
+  static PyObject* kept = nullptr;
+  PyObject* convert = from_package(kept, "infinilm._tensor", "tensor_from");
+  const Owned name(from_value(field));
+  if (!convert || !name) return false;
+  const Owned made(PyObject_CallFunctionObjArgs(convert, object, name.get(), nullptr));
+  return made && from_proxy(made.get(), SWIGTYPE_p_infinilm__Tensor, value);
+}
+
+bool to_value(PyObject* object, const std::string& field, infinilm::Device& value) {
+  if (from_proxy(object, SWIGTYPE_p_infinilm__Device, value)) return true;
+  if (!PyUnicode_Check(object)) return type_error(field, "a Device or its name", object);
+  std::string name;
+  if (!to_value(object, field, name)) return false;
+  try {
+    value = infinilm::Device(name);
+    return true;
+  } catch (const std::exception& e) {
+    set_error(PyExc_ValueError, field + ": " + e.what());
+    return false;
+  }
+}
+
+}  // namespace infinilm_py
+%}
+
+%rename(_borrow_tensor) infinilm_py_borrow_tensor;
+%rename(_tensor_to_dlpack) infinilm_py_to_dlpack;
+%rename(_tensor_from_dlpack) infinilm_py_from_dlpack;
+%rename(_tensor_address) infinilm_py_address;
+%inline %{
+// Memory at `address`, kept alive by `owner`; strides in bytes.
+infinilm::Tensor infinilm_py_borrow_tensor(PyObject* owner, std::size_t address, infinilm::DataType dtype,
+                                           const infinilm::Shape& shape, const infinilm::Shape& strides,
+                                           bool read_only) {
+  const auto item = static_cast<std::int64_t>(infinilm::size_of(dtype));
+  infinilm::Shape elements = strides;
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    infinilm::check(elements[i] % item == 0 || shape[i] <= 1, "expected strides that are multiples of ", item,
+                    " bytes, found ", elements[i]);
+    elements[i] /= item;
+  }
+  return infinilm::Tensor::borrow(reinterpret_cast<void*>(address), dtype, shape, std::move(elements),
+                                  infinilm::Device(), infinilm_py::share(owner), read_only);
+}
+PyObject* infinilm_py_to_dlpack(const infinilm::Tensor& tensor, bool versioned, bool copy) {
+  return infinilm_py::dlpack::to_capsule(tensor, versioned, copy);
+}
+infinilm::Tensor infinilm_py_from_dlpack(PyObject* capsule) {
+  return infinilm_py::dlpack::from_capsule(capsule);
+}
+std::size_t infinilm_py_address(const infinilm::Tensor& tensor) {
+  return reinterpret_cast<std::size_t>(tensor.data());
+}
+%}

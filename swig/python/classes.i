@@ -1,0 +1,90 @@
+// What Python adds to the proxies: each class takes a base of Python methods from a module of the package, so that those are
+// ordinary Python (linted, typed).
+%pythoncode %{
+import atexit
+import collections.abc
+import os
+import typing
+
+import infinilm._configs
+import infinilm._hooks
+import infinilm._tensor
+import infinilm.dtypes
+
+_swig_repr = infinilm._hooks.represent
+%}
+
+%define INFINILM_PY_BASE(Class, Base)
+%feature("python:abc", Base) infinilm::Class;
+%enddef
+
+INFINILM_PY_BASE(Tensor, "infinilm._tensor.TensorMethods")
+INFINILM_PY_BASE(Device, "infinilm._tensor.DeviceMethods")
+INFINILM_PY_BASE(ModelConfig, "infinilm._configs.ConfigMethods")
+INFINILM_PY_BASE(LlamaConfig, "infinilm._configs.LlamaConfigMethods")
+INFINILM_PY_BASE(GenerationConfig, "infinilm._configs.GenerationConfigMethods")
+INFINILM_PY_BASE(HookRegistry, "infinilm._hooks.HookRegistryMethods")
+INFINILM_PY_BASE(HookHandle, "infinilm._hooks.Readable")
+INFINILM_PY_BASE(HookPoint, "infinilm._hooks.Readable")
+INFINILM_PY_BASE(HookPointPattern, "infinilm._hooks.Readable")
+INFINILM_PY_BASE(ParameterInfo, "infinilm._hooks.Readable")
+INFINILM_PY_BASE(StepInfo, "infinilm._hooks.Readable")
+INFINILM_PY_BASE(StepSequence, "infinilm._hooks.Readable")
+INFINILM_PY_BASE(KvCache, "infinilm._hooks.KvCacheMethods")
+INFINILM_PY_BASE(LlamaForCausalLM, "infinilm._hooks.ModelMethods")
+INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
+
+// Where such a method replaces one of the core's, that one gets an underscore.
+%rename(__str__) infinilm::Tensor::str;
+%rename(__str__) infinilm::Device::str;
+%rename(_equals) infinilm::Device::equals;
+%rename(_equals) infinilm::LlamaConfig::equals;
+%rename(_equals) infinilm::GenerationConfig::equals;
+%rename(_copy) infinilm::LlamaConfig::copy;
+%rename(_copy) infinilm::GenerationConfig::copy;
+%rename(_rope_scaling_json) infinilm::LlamaConfig::rope_scaling_json;
+%rename(_set_rope_scaling_json) infinilm::LlamaConfig::set_rope_scaling_json;
+%rename(_head_dim_is_set) infinilm::LlamaConfig::head_dim_is_set;
+%rename(_register_hook) infinilm::HookRegistry::register_hook;
+%rename(__len__) infinilm::HookRegistry::size;
+%rename(_hook_points) infinilm_swig::hook_points;
+%rename(_sampling_probabilities) infinilm::sampling_probabilities;
+%rename(_sample) infinilm::sample;
+%rename(_save_safetensors) infinilm::save_safetensors;
+%rename(_empty) infinilm::Tensor::empty;
+%rename(_from_pretrained) infinilm::LlamaForCausalLM::from_pretrained;
+%rename(_forward) infinilm::LlamaForCausalLM::forward;
+%rename(_set_hook_registry) infinilm::LlamaForCausalLM::set_hook_registry;
+%rename(_hook_registry) infinilm::LlamaForCausalLM::hook_registry;
+
+%feature("shadow") infinilm::LlamaConfig::LlamaConfig() %{
+    def __init__(self, **fields):
+        _engine.LlamaConfig_swiginit(self, _engine.new_LlamaConfig())
+        self._set_fields(fields)
+%}
+%feature("shadow") infinilm::GenerationConfig::GenerationConfig() %{
+    def __init__(self, **fields):
+        _engine.GenerationConfig_swiginit(self, _engine.new_GenerationConfig())
+        self._set_fields(fields)
+%}
+%feature("shadow") infinilm::LlamaForCausalLM::LlamaForCausalLM %{
+    def __init__(self, config, device="cpu"):
+        r"""A model without weights, to be filled by `load_state_dict`. ValueError for an invalid config."""
+        _engine.LlamaForCausalLM_swiginit(self, _engine.new_LlamaForCausalLM(config, device))
+%}
+%feature("shadow") infinilm::Generation::Generation %{
+    def __init__(self, model, prompts, config, processors=(), cache=None):
+        slots = self._keep(model, processors)
+        _engine.Generation_swiginit(self, _engine.new_Generation(model, prompts, config, slots, cache))
+%}
+
+// Before the interpreter dies: threads that are still in the core touch no Python object from here on.
+%rename(_shut_down) infinilm_py_shut_down;
+%rename(_callbacks_under_lock) infinilm_py_callbacks_under_lock;
+%inline %{
+void infinilm_py_shut_down() { infinilm_py::shutting_down = true; }
+std::int64_t infinilm_py_callbacks_under_lock() { return infinilm_py::callbacks_under_lock; }
+%}
+%pythoncode %{
+atexit.register(_shut_down)
+%}
