@@ -1,0 +1,140 @@
+"""What Python adds to the engine's registry, models and generations: it keeps the callables (see _slots.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from infinilm._slots import Slot, check_callable
+
+if TYPE_CHECKING:
+    import os
+
+    from infinilm.engine import HookHandle, HookRegistry, KvCache, LlamaForCausalLM, Tensor
+
+
+def represent(proxy: object) -> str:
+    """Return a proxy's repr."""
+    method = getattr(type(proxy), "_represent", None)
+    return str(method(proxy)) if method else object.__repr__(proxy)
+
+
+class Readable:
+    """A repr of all attributes."""
+
+    def _represent(self) -> str:
+        names = [
+            name
+            for name, value in vars(type(self)).items()
+            if isinstance(value, property) and name != "thisown"
+        ]
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{type(self).__name__}({values})"
+
+
+class HookRegistryMethods:
+    """The Python side of HookRegistry."""
+
+    def register_hook(
+        self, name: str, callback: Callable[[str, Tensor, int], object]
+    ) -> HookHandle:
+        """Call ``callback(name, tensor, layer_idx)`` at every point that ``name`` matches.
+
+        ``name``: a hook point, an alias of one, or a glob over the whole name: ``*``, ``?``, ``[...]`` as in fnmatch,
+        and ``#`` for a number, so that ``layer#_output`` is every layer's residual stream. ``callback`` gets the
+        point's name, a Tensor on the engine's own memory (writing into it edits the computation from there on) and the
+        layer's index, -1 where there is none; what it returns is ignored, and what it raises stops the forward pass
+        and reaches its caller. The same name again replaces the callback and keeps its place.
+
+        Returns a handle with ``remove()`` and ``calls``. TypeError for what cannot be called, ValueError for an
+        empty name.
+        """
+        check_callable(callback, "callback")
+        slot = Slot(callback, self.__dict__.setdefault("_slots", set()))
+        try:
+            handle: HookHandle = self._register_hook(name, slot)  # type: ignore[attr-defined]
+        except BaseException:
+            slot.drop()
+            raise
+        return handle
+
+    def _represent(self) -> str:
+        return f"HookRegistry({self.names()})"  # type: ignore[attr-defined]
+
+
+class KvCacheMethods:
+    """The Python side of KvCache."""
+
+    def _represent(self) -> str:
+        lengths = [self.length(i) for i in range(self.batch_size())]  # type: ignore[attr-defined]
+        return f"KvCache(lengths={lengths})"
+
+
+class ModelMethods:
+    """The Python side of LlamaForCausalLM."""
+
+    _registry: HookRegistry | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        directory: str | os.PathLike[str],
+        device: str = "cpu",
+        dtype: Any = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> LlamaForCausalLM:
+        """Read a HuggingFace directory as it is: config.json, and model.safetensors or its shards.
+
+        ``dtype``: the compute type, by default what the checkpoint's config names. ``progress(done, total)`` hears how
+        many bytes are read. FileNotFoundError, ValueError, OSError; never half loaded.
+        """
+        model: LlamaForCausalLM = cls._from_pretrained(directory, device, dtype, progress)  # type: ignore[attr-defined]
+        return model
+
+    def forward(
+        self, input_ids: Any, cache: KvCache | None = None, logits_to_keep: int = 0
+    ) -> Tensor:
+        """Run the model on int64 ``input_ids`` [tokens] or [batch, tokens].
+
+        Returns float32 logits [tokens, V] or [batch, tokens, V], with ``logits_to_keep`` = n > 0 those of the last n
+        tokens only. Continues ``cache`` if given. IndexError for a token outside of the vocabulary, ValueError for a
+        sequence past the limit or a batch that is not the cache's.
+        """
+        logits: Tensor = self._forward(input_ids, cache, logits_to_keep)  # type: ignore[attr-defined]
+        return logits
+
+    def set_hook_registry(self, registry: HookRegistry | None, prefix: str = "") -> None:
+        """Call the registry's hooks from now on; None detaches. With a prefix p the points are called p_layer0_..."""
+        self._set_hook_registry(registry, prefix)  # type: ignore[attr-defined]
+        self._registry = registry  # which holds the callables: the core's registry does not
+
+    def hook_registry(self) -> HookRegistry | None:
+        """Return the registry that was set, the same object."""
+        return self._registry
+
+    def _represent(self) -> str:
+        state = "" if self.is_loaded() else ", no weights yet"  # type: ignore[attr-defined]
+        config = self.config()  # type: ignore[attr-defined]
+        return (
+            f"<{type(self).__name__}: {config.model_type}, {config.num_hidden_layers} layers,"
+            f" hidden_size {config.hidden_size}, {self.device()}{state}>"  # type: ignore[attr-defined]
+        )
+
+
+class GenerationMethods:
+    """The Python side of Generation."""
+
+    def _keep(
+        self, model: LlamaForCausalLM, processors: Iterable[Callable[..., object] | None]
+    ) -> list[Slot | None]:
+        table: set[Slot] = set()
+        self._kept = (model, table)  # whose registry and processors the core's objects do not hold
+        slots: list[Slot | None] = []
+        for i, processor in enumerate(processors):
+            if processor is not None:
+                check_callable(processor, f"processors[{i}]")
+            slots.append(None if processor is None else Slot(processor, table))
+        return slots
+
+    def __len__(self) -> int:
+        return int(self.size())  # type: ignore[attr-defined]
