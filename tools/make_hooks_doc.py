@@ -1,0 +1,78 @@
+"""Writes docs/hooks.md from the engine's own table of hook points.
+
+python tools/make_hooks_doc.py            # rewrite the file
+python tools/make_hooks_doc.py --check    # exit 1 if it is not up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from infinilm import engine
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "hooks.md"
+
+HEAD = """\
+<!-- Written by tools/make_hooks_doc.py from core/hooks/points.cpp; edit there. -->
+# Hook points
+
+`{i}` is the layer. Shapes: H hidden, A heads, K key-value heads, D head_dim, I intermediate, V vocabulary, S keys
+seen so far. T stands for the leading dimensions of `input_ids`: `[tokens]` for one sequence, `[batch, tokens]` for a
+rectangular batch; where sequences of different lengths run together (in `generate`), it is `[all tokens of the step]`,
+and `infinilm.current_step()` tells a callback which rows are whose.
+
+The points are listed in the order of execution. `model.hook_points()` lists them for a model, with its numbers.
+
+| name | shape | when | aliases |
+| --- | --- | --- | --- |
+"""
+
+TAIL = """
+## Names
+
+A registered name is a point, an alias, or a glob over the whole name: `*`, `?`, `[...]`, `[!...]` as in fnmatch, and `#`
+for a number. `layer#_output` is every layer's residual stream; `layer*_output` would also match
+`layer0_attention_output`. An alias never matches a glob, so that nothing fires twice. A name that matches no point of
+any model that the registry is attached to gives one `UserWarning`.
+
+With `model.set_hook_registry(registry, "p")` the points are called `p_layer0_mlp` and so on. A registration matches by
+the full name or by the bare one, and never fires twice for one point.
+
+## Tensors
+
+A callback gets `(name, tensor, layer_idx)`; the tensor is the engine's own float32 buffer. Writing into it edits the
+computation from there on. What you keep stays valid and unchanged; the engine goes on in another buffer. Scores and
+weights exist only where a hook matches them; that layer's attention is then computed from them, so that editing works.
+"""
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def document() -> str:
+    rows = []
+    for point in engine.hook_point_table():
+        aliases = ", ".join(f"`{alias}`" for alias in point.aliases)
+        rows.append(f"| `{point.name}` | {cell(point.shape)} | {cell(point.when)} | {aliases} |\n")
+    return HEAD + "".join(rows) + TAIL
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="only compare")
+    if not parser.parse_args().check:
+        DOCUMENT.write_text(document(), encoding="utf-8")
+        return 0
+    if DOCUMENT.read_text(encoding="utf-8") == document():
+        return 0
+    print("docs/hooks.md is not what tools/make_hooks_doc.py writes; run it", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
