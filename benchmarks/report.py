@@ -1,0 +1,124 @@
+"""What the benchmarks share: arguments, statistics, tables, a description of the machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def positive(text: str) -> int:
+    """An argument that counts something."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above zero, found {text}")
+    return value
+
+
+def add_common_arguments(parser: argparse.ArgumentParser, rounds: int = 7) -> None:
+    """--threads, --rounds and --json."""
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        default=default_threads(),
+        help="threads (default: %(default)s, the processors that this process may use)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=positive,
+        default=rounds,
+        help="rounds; everything takes its turn in each, and medians over the rounds are printed "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every sample to FILE")
+
+
+def default_threads() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median (lowest–highest), as a table shows it."""
+    return f"{statistics.median(values):.4g} ({min(values):.4g}–{max(values):.4g})"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown that reads well in a terminal; all columns but the first to the right."""
+    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return "| " + " | ".join([first, *rest]) + " |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def machine() -> str:
+    """The processor in a line, without the host's name."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {default_threads()} processors, {platform.system()} {platform.machine()}"
+
+
+def write_json(path: Path | None, content: Any) -> None:
+    """Writes ``content``, if a path was given."""
+    if path is not None:
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def busy_seconds() -> float | None:
+    """CPU seconds of all processes together so far; None where the system does not say."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+    except OSError:
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, fields[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+class Load:
+    """How much of the machine other processes took while something ran, in percent."""
+
+    def __init__(self) -> None:
+        self._busy = busy_seconds()
+        self._start = time.perf_counter()
+
+    def others(self, own_cpu_seconds: float) -> float:
+        """Since this was made; NaN where the system does not say."""
+        busy = busy_seconds()
+        if busy is None or self._busy is None:
+            return float("nan")
+        wall = time.perf_counter() - self._start
+        share = (busy - self._busy - own_cpu_seconds) / (wall * (os.cpu_count() or 1))
+        return 100 * max(0.0, share)
+
+
+def progress(text: str) -> None:
+    """Says where a long run is, on a terminal; an empty text ends it."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
