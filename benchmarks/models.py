@@ -150,9 +150,10 @@ def make_checkpoint(name: str, dtype: str, folder: Path) -> Path:
     if (directory / "config.json").exists():
         return directory
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
-        write_weights(file.file, SHAPES[name], dtype)  # type: ignore[arg-type]
-    os.replace(file.name, directory / "model.safetensors")
+    part = directory / f"part-{os.getpid()}"
+    with part.open("wb") as file:
+        write_weights(file, SHAPES[name], dtype)
+    part.replace(directory / "model.safetensors")
     # Last: with it the directory is complete.
     text = json.dumps(config(SHAPES[name], dtype), indent=2) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")

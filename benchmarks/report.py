@@ -111,6 +111,16 @@ class Load:
         return 100 * max(0.0, share)
 
 
+def wait_for_quiet(max_others: float, patience: float = 30.0) -> None:
+    """Sleeps until other processes take at most so many percent of the machine, or for so long."""
+    end = time.perf_counter() + patience
+    while max_others < 100 and time.perf_counter() < end:
+        load = Load()
+        time.sleep(0.3)
+        if not load.others(0.0) > max_others:
+            return
+
+
 def progress(text: str) -> None:
     """Says where a long run is, on a terminal; an empty text ends it."""
     if sys.stderr.isatty():

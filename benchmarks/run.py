@@ -77,9 +77,10 @@ class Work:
 
 
 def run_quietly(worker: Worker, max_others: float, **request: Any) -> tuple[dict[str, Any], float]:
-    """Asks again, a few times, while other processes take more of the machine than allowed."""
+    """Waits for other processes to calm down; asks again, a few times, if they did not stay calm."""
     best: tuple[dict[str, Any], float] | None = None
     for _ in range(4):
+        report.wait_for_quiet(max_others)
         load = report.Load()
         reply = worker.ask(**request)
         others = load.others(reply["cpu"])
@@ -262,8 +263,8 @@ def parse_arguments() -> argparse.Namespace:
         type=float,
         default=100.0,
         metavar="PERCENT",
-        help="repeat a sample, up to three times, while other processes take more of the machine "
-        "than this (default: no limit)",
+        help="wait (up to half a minute) before a sample while other processes take more of the "
+        "machine than this, and repeat it (up to three times) if they did (default: no limit)",
     )
     parser.add_argument(
         "--folder",

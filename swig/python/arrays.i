@@ -44,6 +44,12 @@ PyObject* from_value(const infinilm::StepSequence& value) {
   return new_proxy(value, SWIGTYPE_p_infinilm__StepSequence);
 }
 
+infinilm::Shape byte_strides(const infinilm::Tensor& tensor) {
+  infinilm::Shape bytes = tensor.strides();
+  for (std::int64_t& stride : bytes) stride *= static_cast<std::int64_t>(tensor.itemsize());
+  return bytes;
+}
+
 template <class Value>
 bool from_proxy(PyObject* object, swig_type_info* type, Value& value) {
   void* pointer = nullptr;
@@ -82,7 +88,7 @@ bool to_value(PyObject* object, const std::string& field, infinilm::Device& valu
 %rename(_borrow_tensor) infinilm_py_borrow_tensor;
 %rename(_tensor_to_dlpack) infinilm_py_to_dlpack;
 %rename(_tensor_from_dlpack) infinilm_py_from_dlpack;
-%rename(_tensor_address) infinilm_py_address;
+%rename(_tensor_interface) infinilm_py_interface;
 %inline %{
 // Memory at `address`, kept alive by `owner`; strides in bytes.
 infinilm::Tensor infinilm_py_borrow_tensor(PyObject* owner, std::size_t address, infinilm::DataType dtype,
@@ -104,7 +110,12 @@ PyObject* infinilm_py_to_dlpack(const infinilm::Tensor& tensor, bool versioned, 
 infinilm::Tensor infinilm_py_from_dlpack(PyObject* capsule) {
   return infinilm_py::dlpack::from_capsule(capsule);
 }
-std::size_t infinilm_py_address(const infinilm::Tensor& tensor) {
-  return reinterpret_cast<std::size_t>(tensor.data());
+// The array interface of memory on the CPU under a dtype of NumPy's; None for memory elsewhere.
+PyObject* infinilm_py_interface(const infinilm::Tensor& tensor, const std::string& typestr) {
+  if (tensor.device().type() != infinilm::DeviceType::CPU) return infinilm_py::new_reference(Py_None);
+  return Py_BuildValue("{s:i,s:N,s:N,s:s,s:(KN)}", "version", 3, "shape", infinilm_py::from_shape(tensor.shape()),
+                       "strides", infinilm_py::from_shape(infinilm_py::byte_strides(tensor)), "typestr",
+                       typestr.c_str(), "data", reinterpret_cast<unsigned long long>(tensor.data()),
+                       PyBool_FromLong(tensor.read_only()));
 }
 %}

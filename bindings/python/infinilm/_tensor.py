@@ -35,17 +35,7 @@ class _Raw:
 
     def __init__(self, tensor: Tensor, typestr: str) -> None:
         self.tensor = tensor
-        self.__array_interface__ = _interface(tensor, typestr)
-
-
-def _interface(tensor: Tensor, typestr: str) -> dict[str, Any]:
-    return {
-        "version": 3,
-        "shape": tensor.shape,
-        "strides": tensor.strides,
-        "typestr": typestr,
-        "data": (_engine._tensor_address(tensor), tensor.read_only),
-    }
+        self.__array_interface__ = _engine._tensor_interface(tensor, typestr)
 
 
 def _foreign_dtype(name: str) -> np.dtype[Any]:
@@ -93,8 +83,11 @@ class TensorMethods:
         bfloat16 and the float8 types come as ml_dtypes' dtypes; ImportError where that is not installed.
         """
         tensor: Tensor = self  # type: ignore[assignment]
-        if tensor.device.type == "cpu":
-            return np.asarray(tensor)
+        try:
+            return np.asarray(self)
+        except TypeError:
+            if tensor.device == "cpu":
+                raise
         array = np.asarray(tensor.to("cpu"))
         array.flags.writeable = False
         return array
@@ -102,10 +95,11 @@ class TensorMethods:
     @property
     def __array_interface__(self) -> dict[str, Any]:
         tensor: Tensor = self  # type: ignore[assignment]
-        typestr = _TYPE_STRINGS.get(str(tensor.dtype))
-        if typestr is None or tensor.device.type != "cpu":
+        typestr = _TYPE_STRINGS.get(tensor.dtype)
+        interface: dict[str, Any] | None = typestr and _engine._tensor_interface(tensor, typestr)
+        if not interface:
             raise AttributeError("this tensor has no __array_interface__: its __array__ tells more")
-        return _interface(tensor, typestr)
+        return interface
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         tensor: Tensor = self  # type: ignore[assignment]
