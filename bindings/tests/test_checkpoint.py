@@ -25,9 +25,8 @@ INDEX = "model.safetensors.index.json"
 A = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 EDGES = [0, -1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 1e308, 1.0, -0.0, True, "1", None]
 
-shared_folder = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300
-)
+SLOW_AND_SHARED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+shared_folder = settings(deadline=None, suppress_health_check=SLOW_AND_SHARED, max_examples=300)
 
 
 def file_bytes(header: Any, data: bytes = b"", length: int | None = None) -> bytes:

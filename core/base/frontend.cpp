@@ -7,7 +7,9 @@ namespace {
 
 class StderrFrontend final : public Frontend {
  public:
-  void warn(const std::string& text) override { std::cerr << "infinilm: warning: " << text << '\n'; }
+  void warn(const std::string& text) override {
+    std::cerr << "infinilm: warning: " << text << '\n';
+  }
   bool interrupted() override { return false; }
 };
 

@@ -37,7 +37,8 @@ std::string nearest_names(std::string_view name, const std::vector<std::string>&
   const auto nearer = [](const auto& a, const auto& b) { return a.first < b.first; };
   std::stable_sort(ranked.begin(), ranked.end(), nearer);
   std::string text;
-  for (std::size_t i = 0; i < count; ++i) text.append(i ? ", " : "").append(quoted(*ranked[i].second));
+  for (std::size_t i = 0; i < count; ++i)
+    text.append(i ? ", " : "").append(quoted(*ranked[i].second));
   return text;
 }
 

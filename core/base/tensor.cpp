@@ -46,13 +46,17 @@ void copy_rows(const Tensor& from, std::size_t dim, const std::byte* source, std
     return;
   }
   const auto step = from.strides()[dim] * static_cast<std::int64_t>(item);
-  for (std::int64_t i = 0; i < from.shape()[dim]; ++i) copy_rows(from, dim + 1, source + i * step, target);
+  for (std::int64_t i = 0; i < from.shape()[dim]; ++i)
+    copy_rows(from, dim + 1, source + i * step, target);
 }
 
 }  // namespace
 
 Buffer::Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner)
-    : data_(static_cast<std::byte*>(data)), nbytes_(nbytes), device_(device), owner_(std::move(owner)) {
+    : data_(static_cast<std::byte*>(data)),
+      nbytes_(nbytes),
+      device_(device),
+      owner_(std::move(owner)) {
   buffers.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -76,7 +80,8 @@ Tensor::Tensor(std::shared_ptr<Buffer> buffer, DataType dtype, Shape shape, Shap
       read_only_(read_only) {
   const std::int64_t count = numel_of(shape_);
   if (strides_.empty()) strides_ = row_major(shape_);
-  check(strides_.size() == shape_.size(), "expected ", shape_.size(), " strides, found ", strides_.size());
+  check(strides_.size() == shape_.size(), "expected ", shape_.size(), " strides, found ",
+        strides_.size());
   for (const std::int64_t s : strides_) check(s >= 0, "expected strides of 0 or more, found ", s);
   const std::size_t bits =
       count == 0 ? 0 : static_cast<std::size_t>(extent(shape_, strides_)) * bits_of(dtype_);
@@ -131,7 +136,8 @@ bool Tensor::is_contiguous() const noexcept {
 }
 
 Tensor Tensor::reshape(Shape shape) const {
-  check(numel_of(shape) == numel(), "expected a shape of ", numel(), " elements, found ", str_of(shape));
+  check(numel_of(shape) == numel(), "expected a shape of ", numel(), " elements, found ",
+        str_of(shape));
   check(is_contiguous(), "only a contiguous tensor can be reshaped without a copy");
   Tensor view = *this;
   view.strides_ = row_major(shape);
@@ -142,7 +148,8 @@ Tensor Tensor::reshape(Shape shape) const {
 Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
 
 Tensor Tensor::clone() const {
-  check<Error>(device().type() == DeviceType::CPU, "expected a tensor on the cpu, found one on ", device().str());
+  check<Error>(device().type() == DeviceType::CPU, "expected a tensor on the cpu, found one on ",
+               device().str());
   if (numel() == 0) return empty(shape_, dtype_);
   Tensor copy(Buffer::host(nbytes()), dtype_, shape_);
   if (is_contiguous()) {
@@ -161,7 +168,8 @@ Tensor Tensor::to(const Device& device) const {
 }
 
 std::string Tensor::str() const {
-  return concat("Tensor(shape=", str_of(shape_), ", dtype=", name_of(dtype_), ", device=", device().str(), ")");
+  return concat("Tensor(shape=", str_of(shape_), ", dtype=", name_of(dtype_),
+                ", device=", device().str(), ")");
 }
 
 std::int64_t numel_of(const Shape& shape) {
@@ -178,7 +186,8 @@ std::int64_t numel_of(const Shape& shape) {
 
 std::string str_of(const Shape& shape) {
   std::string text = "(";
-  for (std::size_t i = 0; i < shape.size(); ++i) text.append(i ? ", " : "").append(std::to_string(shape[i]));
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    text.append(i ? ", " : "").append(std::to_string(shape[i]));
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 

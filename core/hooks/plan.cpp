@@ -1,5 +1,6 @@
 #include "hooks/plan.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/nearest.hpp"
@@ -22,45 +23,37 @@ class StepScope {
   const StepInfo* outer_;
 };
 
-const HookPointPattern& pattern_of(Point point) {
-  return hook_point_table()[static_cast<std::size_t>(point)];
-}
-
-bool matches_anything(const std::string& name, const HookScope& scope) {
-  bool found = false;
+// In the order of execution, which is that of point_index.
+std::vector<PointNames> names_of(const HookScope& scope) {
+  std::vector<PointNames> names;
+  names.reserve(point_count(scope.num_layers));
   for_each_point(scope.num_layers, [&](Point point, int layer) {
-    found = found || !match_point(name, pattern_of(point), layer, scope.prefix).empty();
-  });
-  return found;
-}
-
-// The names of every point, and those of the aliases that `glob` would match if aliases took part in globs.
-std::vector<std::string> all_names(const HookScope& scope, bool aliases) {
-  std::vector<std::string> names;
-  for_each_point(scope.num_layers, [&](Point point, int layer) {
-    const HookPointPattern& pattern = pattern_of(point);
-    if (!aliases) names.push_back(point_name(pattern.name, layer));
-    if (!aliases) return;
-    for (const std::string& alias : pattern.aliases) names.push_back(point_name(alias, layer));
+    names.emplace_back(hook_point_table()[static_cast<std::size_t>(point)], layer, scope.prefix);
   });
   return names;
 }
 
-std::string unmatched_text(const std::string& name, const HookScope& scope) {
-  std::string text = concat("the hook ", quoted(name),
+bool matches_any(const std::string& registered, const std::vector<PointNames>& names) {
+  const auto matches = [&](const PointNames& n) { return !n.match(registered).empty(); };
+  return std::any_of(names.begin(), names.end(), matches);
+}
+
+std::string unmatched_text(const std::string& registered, const std::vector<PointNames>& points) {
+  std::string text = concat("the hook ", quoted(registered),
                             " matches no hook point of any model its registry is attached to");
-  if (is_glob(name)) {
-    for (const std::string& alias : all_names(scope, true)) {
-      if (glob_match(name, alias) || glob_match(name, BUILD_HOOK_PREFIX(scope.prefix, alias))) {
+  std::vector<std::string> names;
+  for (const PointNames& point : points) {
+    names.push_back(point.bare);
+    for (const auto& [alias, full_alias] : point.aliases) {
+      if (!is_glob(registered)) {
+        names.push_back(alias);
+      } else if (glob_match(registered, alias) || glob_match(registered, full_alias)) {
         return text + concat("; it would match the alias ", quoted(alias),
                              ", but a glob matches only the points' own names (see hook_points())");
       }
     }
   }
-  std::vector<std::string> names = all_names(scope, false);
-  std::vector<std::string> aliases = all_names(scope, true);
-  if (!is_glob(name)) names.insert(names.end(), aliases.begin(), aliases.end());
-  return text + "; the nearest are " + nearest_names(name, names);
+  return text + "; the nearest are " + nearest_names(registered, names);
 }
 
 }  // namespace
@@ -70,17 +63,20 @@ const StepInfo& current_step() {
   return *running_step;
 }
 
-std::string match_point(const std::string& registered, const HookPointPattern& point, int layer,
-                        const std::string& prefix) {
-  const std::string bare = point_name(point.name, layer);
-  const std::string full = BUILD_HOOK_PREFIX(prefix, bare);
+PointNames::PointNames(const HookPointPattern& point, int layer, const std::string& prefix)
+    : bare(point_name(point.name, layer)), full(BUILD_HOOK_PREFIX(prefix, bare)) {
+  for (const std::string& pattern : point.aliases) {
+    const std::string alias = point_name(pattern, layer);
+    aliases.emplace_back(alias, BUILD_HOOK_PREFIX(prefix, alias));
+  }
+}
+
+std::string PointNames::match(const std::string& registered) const {
   if (is_glob(registered)) {
     return glob_match(registered, full) || glob_match(registered, bare) ? full : std::string();
   }
   if (registered == full || registered == bare) return full;
-  for (const std::string& pattern : point.aliases) {
-    const std::string alias = point_name(pattern, layer);
-    const std::string full_alias = BUILD_HOOK_PREFIX(prefix, alias);
+  for (const auto& [alias, full_alias] : aliases) {
     if (registered == full_alias || registered == alias) return full_alias;
   }
   return {};
@@ -91,13 +87,13 @@ HookPlan::HookPlan(const HookRegistry& registry, const HookScope& scope)
       num_layers_(scope.num_layers),
       calls_(point_count(scope.num_layers)) {
   const auto entries = registry.entries();
-  for_each_point(num_layers_, [&](Point point, int layer) {
-    auto& calls = calls_[point_index(point, layer, num_layers_)];
+  const std::vector<PointNames> names = names_of(scope);
+  for (std::size_t i = 0; i < names.size(); ++i) {
     for (const auto& entry : entries) {
-      std::string name = match_point(entry->name, pattern_of(point), layer, scope.prefix);
-      if (!name.empty()) calls.push_back({entry, std::move(name)});
+      std::string name = names[i].match(entry->name);
+      if (!name.empty()) calls_[i].push_back({entry, std::move(name)});
     }
-  });
+  }
 }
 
 std::span<const HookPlan::Call> HookPlan::calls(Point point, int layer) const noexcept {
@@ -123,13 +119,14 @@ std::shared_ptr<const HookPlan> HookConnection::plan(Frontend& frontend) {
 }
 
 void HookConnection::warn_unmatched(Frontend& frontend) const {
-  const auto scopes = registry_->scopes();
+  std::vector<std::vector<PointNames>> models;
+  for (const auto& scope : registry_->scopes()) models.push_back(names_of(*scope));
   for (const auto& entry : registry_->entries()) {
-    if (entry->warned.load(std::memory_order_relaxed)) continue;
-    bool matched = false;
-    for (const auto& scope : scopes) matched = matched || matches_anything(entry->name, *scope);
-    if (matched || entry->warned.exchange(true)) continue;
-    frontend.warn(unmatched_text(entry->name, *scope_));
+    const auto matches = [&](const auto& names) { return matches_any(entry->name, names); };
+    if (std::any_of(models.begin(), models.end(), matches)) continue;
+    if (!entry->warned.exchange(true)) {
+      frontend.warn(unmatched_text(entry->name, names_of(*scope_)));
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "hooks/points.hpp"
@@ -34,10 +35,16 @@ class HookPlan {
   std::vector<std::vector<Call>> calls_;  // by point_index
 };
 
-// The name under which a registration called `registered` hears `point` of a model of `scope`: the full name or the
-// alias it was registered under; empty if it does not.
-std::string match_point(const std::string& registered, const HookPointPattern& point, int layer,
-                        const std::string& prefix);
+// What a point of a model of some scope is called.
+struct PointNames {
+  PointNames(const HookPointPattern& point, int layer, const std::string& prefix);
+  // The full name or the alias under which a registration called `registered` hears the point; empty
+  // if it does not.
+  std::string match(const std::string& registered) const;
+
+  std::string bare, full;                                    // without and with the prefix
+  std::vector<std::pair<std::string, std::string>> aliases;  // the same
+};
 
 // A model's connection to its registry, for as long as it lasts: the plan and the number of steps.
 class HookConnection {

@@ -25,13 +25,22 @@ const std::vector<HookPointPattern>& hook_point_table() {
       {"layer{i}_attention_q_after_reshape", "[T, A, D]", "the same values per head", {}, true},
       {"layer{i}_attention_k_after_reshape", "[T, K, D]", "the same values per head", {}, true},
       {"layer{i}_attention_v_after_reshape", "[T, K, D]", "the same values per head", {}, true},
-      {"layer{i}_attention_q_before_rope", "[T, A, D]", "after q norm where there is one", {}, true},
-      {"layer{i}_attention_k_before_rope", "[T, K, D]", "after k norm where there is one", {}, true},
+      {"layer{i}_attention_q_before_rope",
+       "[T, A, D]",
+       "after q norm where there is one",
+       {},
+       true},
+      {"layer{i}_attention_k_before_rope",
+       "[T, K, D]",
+       "after k norm where there is one",
+       {},
+       true},
       {"layer{i}_attention_q_after_rope", "[T, A, D]", "after the rotation", {}, true},
       {"layer{i}_attention_k_after_rope", "[T, K, D]", "after the rotation", {}, true},
       {"layer{i}_attention_scores",
        "[A, tokens, S]",
-       "scaled q·k, masked entries -inf; [batch, A, tokens, S] for a rectangular batch, [A, all tokens, "
+       "scaled q·k, masked entries -inf; [batch, A, tokens, S] for a rectangular batch, [A, all "
+       "tokens, "
        "longest S] for a packed one",
        {},
        true},
@@ -82,7 +91,8 @@ std::size_t point_count(std::size_t num_layers) noexcept {
 std::size_t point_index(Point point, int layer, std::size_t num_layers) noexcept {
   const int p = static_cast<int>(point);
   if (p < kFirstLayerPoint) return static_cast<std::size_t>(p);
-  if (p < kFirstLayerPoint + kLayerPoints) return static_cast<std::size_t>(p + layer * kLayerPoints);
+  if (p < kFirstLayerPoint + kLayerPoints)
+    return static_cast<std::size_t>(p + layer * kLayerPoints);
   return static_cast<std::size_t>(p - kLayerPoints) + num_layers * kLayerPoints;
 }
 

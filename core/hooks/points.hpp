@@ -58,7 +58,8 @@ void for_each_point(std::size_t num_layers, Visit&& visit) {
   for (int i = 0; i < layers; ++i) {
     for (int p = 0; p < kLayerPoints; ++p) visit(static_cast<Point>(kFirstLayerPoint + p), i);
   }
-  for (int p = kFirstLayerPoint + kLayerPoints; p < kPointCount; ++p) visit(static_cast<Point>(p), -1);
+  for (int p = kFirstLayerPoint + kLayerPoints; p < kPointCount; ++p)
+    visit(static_cast<Point>(p), -1);
 }
 
 }  // namespace infinilm

@@ -14,13 +14,16 @@ std::atomic<std::int64_t> live_entries{0};
 std::int64_t live_hook_entries() noexcept { return live_entries.load(std::memory_order_relaxed); }
 
 HookEntry::HookEntry(std::string n, HookCallback c)
-    : name(std::move(n)), callback(std::move(c)), calls(std::make_shared<std::atomic<std::int64_t>>(0)) {
+    : name(std::move(n)),
+      callback(std::move(c)),
+      calls(std::make_shared<std::atomic<std::int64_t>>(0)) {
   live_entries.fetch_add(1, std::memory_order_relaxed);
 }
 
 HookEntry::~HookEntry() { live_entries.fetch_sub(1, std::memory_order_relaxed); }
 
-HookHandle::HookHandle(std::weak_ptr<HookRegistry> registry, const std::shared_ptr<HookEntry>& entry)
+HookHandle::HookHandle(std::weak_ptr<HookRegistry> registry,
+                       const std::shared_ptr<HookEntry>& entry)
     : registry_(std::move(registry)), entry_(entry), name_(entry->name), calls_(entry->calls) {}
 
 void HookHandle::remove() {
@@ -35,15 +38,16 @@ bool HookHandle::active() const noexcept {
   return registry && entry && registry->contains(entry);
 }
 
-std::shared_ptr<HookHandle> HookRegistry::register_hook(const std::string& name, HookCallback callback) {
+std::shared_ptr<HookHandle> HookRegistry::register_hook(const std::string& name,
+                                                        HookCallback callback) {
   check(!name.empty(), "a hook needs a name; HookRegistry cannot match the empty one");
   check(static_cast<bool>(callback), "the hook ", quoted(name), " needs a callback");
   auto entry = std::make_shared<HookEntry>(name, std::move(callback));
   auto handle = std::make_shared<HookHandle>(weak_from_this(), entry);
   std::shared_ptr<HookEntry> old;  // dies after the unlock
   const std::lock_guard lock(mutex_);
-  const auto place =
-      std::find_if(entries_.begin(), entries_.end(), [&](const auto& e) { return e->name == name; });
+  const auto place = std::find_if(entries_.begin(), entries_.end(),
+                                  [&](const auto& e) { return e->name == name; });
   if (place == entries_.end()) {
     entries_.push_back(std::move(entry));
   } else {

@@ -17,7 +17,8 @@ Matrix rows_of(Matrix x, std::int64_t begin, std::int64_t count) {
 
 }  // namespace
 
-Attention::Attention(const LlamaConfig& config, const LayerWeights& weights, int layer, std::size_t kv_offset)
+Attention::Attention(const LlamaConfig& config, const LayerWeights& weights, int layer,
+                     std::size_t kv_offset)
     : config_(config), weights_(weights), layer_(layer) {
   shape_.heads = static_cast<std::int64_t>(config.num_attention_heads);
   shape_.kv_heads = static_cast<std::int64_t>(config.num_key_value_heads);

@@ -20,7 +20,8 @@ struct RopeTables {
 class Attention {
  public:
   // `kv_offset`: where this layer's part of a cache block begins.
-  Attention(const LlamaConfig& config, const LayerWeights& weights, int layer, std::size_t kv_offset);
+  Attention(const LlamaConfig& config, const LayerWeights& weights, int layer,
+            std::size_t kv_offset);
 
   // h: [T, H], the normed input; x: [T, H], the residual stream, which it adds to.
   void forward(Step& step, const RopeTables& rope, Activation& h, Activation& x) const;

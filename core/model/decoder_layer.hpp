@@ -11,7 +11,8 @@ namespace infinilm {
 
 class DecoderLayer {
  public:
-  DecoderLayer(const LlamaConfig& config, const LayerWeights& weights, int layer, std::size_t kv_offset);
+  DecoderLayer(const LlamaConfig& config, const LayerWeights& weights, int layer,
+               std::size_t kv_offset);
   // x: [T, H], the residual stream, changed in place.
   void forward(Step& step, const RopeTables& rope, Activation& x) const;
 

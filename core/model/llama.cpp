@@ -37,10 +37,12 @@ Llama::Llama(LlamaConfig config, std::shared_ptr<Ops> ops, LlamaWeights weights)
 Llama::~Llama() { models.fetch_sub(1, std::memory_order_relaxed); }
 
 std::shared_ptr<KvCacheState> Llama::new_cache(std::size_t batch_size) const {
-  return std::make_shared<KvCacheState>(identity_, arena_, layers_.size() * kv_layer_bytes_, batch_size);
+  return std::make_shared<KvCacheState>(identity_, arena_, layers_.size() * kv_layer_bytes_,
+                                        batch_size);
 }
 
-Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows, const Shape& leading) const {
+Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
+                      const Shape& leading) const {
   Activation cos = step.make(rotary_.half());
   Activation sin = step.make(rotary_.half());
   const RopeTables rope{cos.view(), sin.view()};
@@ -55,7 +57,8 @@ Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows, cons
 
   step.point(Point::BeforeFinalNorm, -1, x, {x.cols()});
   Activation h = step.make(x.cols());
-  ops_->rms_norm(x.view(), weights_.final_norm.data(), static_cast<float>(config_.rms_norm_eps), h.view());
+  ops_->rms_norm(x.view(), weights_.final_norm.data(), static_cast<float>(config_.rms_norm_eps),
+                 h.view());
   step.point(Point::FinalNorm, -1, h, {h.cols()});
   step.point(Point::HiddenStatesBeforeLmHead, -1, h, {h.cols()});
 
@@ -80,7 +83,8 @@ Activation Llama::head(Step& step, Activation& h, std::span<const std::int64_t> 
   const Matrix from = h.view(), to = picked.view(), out = logits.view();
   for (std::int64_t r = 0; r < rows; ++r) {
     const float* source = from.row(logit_rows[static_cast<std::size_t>(r)]);
-    ops_->copy({const_cast<float*>(source), 1, h.cols(), h.cols()}, {to.row(r), 1, h.cols(), h.cols()});
+    ops_->copy({const_cast<float*>(source), 1, h.cols(), h.cols()},
+               {to.row(r), 1, h.cols(), h.cols()});
   }
   for (std::int64_t r = 0; r < rows; r += kHeadRows) {
     const std::int64_t count = std::min(kHeadRows, rows - r);

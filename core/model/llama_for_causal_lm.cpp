@@ -37,8 +37,8 @@ std::string with_numbers(const std::string& shape, const LlamaConfig& c) {
 
 void check_ids(const std::vector<std::int64_t>& ids, std::size_t vocab_size) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
-    check<IndexError>(ids[i] >= 0 && static_cast<std::uint64_t>(ids[i]) < vocab_size, "token id ", ids[i],
-                      " at position ", i, " is outside of the vocabulary of ", vocab_size);
+    check<IndexError>(ids[i] >= 0 && static_cast<std::uint64_t>(ids[i]) < vocab_size, "token id ",
+                      ids[i], " at position ", i, " is outside of the vocabulary of ", vocab_size);
   }
 }
 
@@ -51,7 +51,8 @@ struct Request {
 };
 
 void add_sequence(Request& request, const std::int64_t* ids, std::size_t count, std::size_t slot) {
-  check(count > 0, "expected at least one token in sequence ", request.slots.size(), ", found none");
+  check(count > 0, "expected at least one token in sequence ", request.slots.size(),
+        ", found none");
   SequenceRows rows;
   rows.row_begin = request.batch.rows();
   rows.rows = static_cast<std::int64_t>(count);
@@ -63,16 +64,19 @@ void add_sequence(Request& request, const std::int64_t* ids, std::size_t count, 
 // The last `keep` rows of every sequence (all for 0).
 void pick_logit_rows(Request& request, std::size_t keep) {
   for (const SequenceRows& s : request.batch.sequences) {
-    const std::int64_t count = keep == 0 ? s.rows : std::min(s.rows, static_cast<std::int64_t>(keep));
-    for (std::int64_t r = s.rows - count; r < s.rows; ++r) request.logit_rows.push_back(s.row_begin + r);
+    const std::int64_t count =
+        keep == 0 ? s.rows : std::min(s.rows, static_cast<std::int64_t>(keep));
+    for (std::int64_t r = s.rows - count; r < s.rows; ++r)
+      request.logit_rows.push_back(s.row_begin + r);
   }
 }
 
 // Runs `request` on `cache`, which gains its tokens if all goes well.
-Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks, std::int64_t step_number, Request request,
-           KvCacheState& cache, Frontend& frontend) {
+Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
+           std::int64_t step_number, Request request, KvCacheState& cache, Frontend& frontend) {
   const LlamaConfig& config = llama.config();
-  check(cache.owner() == llama.identity(), "this KV cache belongs to another model; make one with model.new_cache()");
+  check(cache.owner() == llama.identity(),
+        "this KV cache belongs to another model; make one with model.new_cache()");
   check_ids(request.batch.ids, config.vocab_size);
   const KvCacheState::Use use(cache);
   StepInfo info{step_number, {}};
@@ -80,9 +84,9 @@ Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks, std
     SequenceRows& s = request.batch.sequences[i];
     const std::size_t slot = request.slots[i];
     s.past = static_cast<std::int64_t>(cache.length(slot));
-    check(static_cast<std::size_t>(s.past + s.rows) <= config.max_sequence_length(), "a sequence of ",
-          s.past + s.rows, " tokens is longer than the model's limit of ", config.max_sequence_length(),
-          " (max_position_embeddings)");
+    check(static_cast<std::size_t>(s.past + s.rows) <= config.max_sequence_length(),
+          "a sequence of ", s.past + s.rows, " tokens is longer than the model's limit of ",
+          config.max_sequence_length(), " (max_position_embeddings)");
     s.blocks = cache.reserve(slot, static_cast<std::size_t>(s.rows));
     info.sequences.push_back({s.row_begin, s.rows, s.past, static_cast<std::int64_t>(slot)});
   }
@@ -91,8 +95,9 @@ Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks, std
   Tensor logits = llama.forward(step, request.logit_rows, request.logit_leading);
   for (std::size_t i = 0; i < request.slots.size(); ++i) {
     const SequenceRows& s = step.batch.sequences[i];
-    cache.commit(request.slots[i], std::span(step.batch.ids).subspan(static_cast<std::size_t>(s.row_begin),
-                                                                    static_cast<std::size_t>(s.rows)));
+    cache.commit(request.slots[i], std::span(step.batch.ids)
+                                       .subspan(static_cast<std::size_t>(s.row_begin),
+                                                static_cast<std::size_t>(s.rows)));
   }
   llama.arena().end_step();
   return logits;
@@ -103,7 +108,8 @@ Request request_from(const Tensor& input_ids) {
                    name_of(input_ids.dtype()));
   check(input_ids.ndim() == 1 || input_ids.ndim() == 2,
         "input_ids: expected shape [tokens] or [batch, tokens], found ", str_of(input_ids.shape()));
-  check(input_ids.numel() > 0, "input_ids: expected at least one token, found shape ", str_of(input_ids.shape()));
+  check(input_ids.numel() > 0, "input_ids: expected at least one token, found shape ",
+        str_of(input_ids.shape()));
   const Tensor ids = input_ids.contiguous();
   const Shape& shape = ids.shape();
   const auto rows = static_cast<std::size_t>(shape.back());
@@ -123,8 +129,9 @@ LlamaForCausalLM::LlamaForCausalLM(const LlamaConfig& config, const std::string&
       hooks_(std::make_shared<HookConnection>(nullptr, config.num_hidden_layers, "")) {
   config.check();
   ops_for(device_);  // throws where there is no such device
-  check(config.dtype == DataType::F32 || config.dtype == DataType::BF16, "dtype: expected float32 or bfloat16 on ",
-        device_.str(), ", found ", name_of(config.dtype));
+  check(config.dtype == DataType::F32 || config.dtype == DataType::BF16,
+        "dtype: expected float32 or bfloat16 on ", device_.str(), ", found ",
+        name_of(config.dtype));
 }
 
 LlamaForCausalLM::~LlamaForCausalLM() = default;
@@ -139,11 +146,12 @@ std::shared_ptr<LlamaForCausalLM> LlamaForCausalLM::from_pretrained(const std::s
   auto model = std::make_shared<LlamaForCausalLM>(config, options.device);
   const Checkpoint checkpoint = Checkpoint::open(directory);
   const auto ops = ops_for(model->device_);
-  LlamaWeights weights = load_weights(config, checkpoint.tensors, checkpoint.source, *ops, options.progress);
+  LlamaWeights weights =
+      load_weights(config, checkpoint.tensors, checkpoint.source, *ops, options.progress);
   const std::vector<std::string> extra = unexpected_names(config, checkpoint.tensors);
   if (!extra.empty()) {
-    frontend.warn(concat(checkpoint.source, ": ", extra.size(), " tensors that the model does not use, such as ",
-                         quoted(extra.front())));
+    frontend.warn(concat(checkpoint.source, ": ", extra.size(),
+                         " tensors that the model does not use, such as ", quoted(extra.front())));
   }
   model->llama_ = std::make_shared<const Llama>(config, ops, std::move(weights));
   return model;
@@ -161,7 +169,8 @@ std::size_t LlamaForCausalLM::nbytes() const { return loaded()->weights().nbytes
 
 std::shared_ptr<const Llama> LlamaForCausalLM::loaded() const {
   const std::lock_guard lock(mutex_);
-  check<Error>(llama_ != nullptr, "the model has no weights yet: call load_state_dict or use from_pretrained");
+  check<Error>(llama_ != nullptr,
+               "the model has no weights yet: call load_state_dict or use from_pretrained");
   return llama_;
 }
 
@@ -185,16 +194,19 @@ Tensor LlamaForCausalLM::forward(const Tensor& input_ids, const std::shared_ptr<
   return run(*llama, hooks, number, std::move(request), *state, frontend);
 }
 
-Tensor LlamaForCausalLM::forward_packed(const std::vector<TokenIds>& ids, const std::vector<std::size_t>& slots,
+Tensor LlamaForCausalLM::forward_packed(const std::vector<TokenIds>& ids,
+                                        const std::vector<std::size_t>& slots,
                                         const std::shared_ptr<KvCache>& cache, LogitRows rows,
                                         Frontend& frontend) {
   const auto llama = loaded();
   check(cache != nullptr, "forward_packed needs a KV cache");
-  check(!ids.empty() && ids.size() == slots.size(), "expected one slot for each of at least one sequence, found ",
-        ids.size(), " sequences and ", slots.size(), " slots");
+  check(!ids.empty() && ids.size() == slots.size(),
+        "expected one slot for each of at least one sequence, found ", ids.size(),
+        " sequences and ", slots.size(), " slots");
   Request request;
   for (std::size_t i = 0; i < ids.size(); ++i) {
-    check(std::count(slots.begin(), slots.end(), slots[i]) == 1, "slot ", slots[i], " is named twice");
+    check(std::count(slots.begin(), slots.end(), slots[i]) == 1, "slot ", slots[i],
+          " is named twice");
     add_sequence(request, ids[i].data(), ids[i].size(), slots[i]);
   }
   request.batch.leading = {request.batch.rows()};
@@ -210,8 +222,8 @@ std::shared_ptr<KvCache> LlamaForCausalLM::new_cache(std::size_t batch_size) con
 
 void LlamaForCausalLM::load_state_dict(const std::map<std::string, Tensor>& state) {
   const std::vector<std::string> extra = unexpected_names(config_, state);
-  check(extra.empty(), "the state dict has ", extra.size(), " names that the model does not, such as ",
-        extra.empty() ? "" : quoted(extra.front()));
+  check(extra.empty(), "the state dict has ", extra.size(),
+        " names that the model does not, such as ", extra.empty() ? "" : quoted(extra.front()));
   const auto ops = ops_for(device_);
   LlamaWeights weights = load_weights(config_, state, "the state dict", *ops, nullptr);
   auto llama = std::make_shared<const Llama>(config_, ops, std::move(weights));
@@ -239,8 +251,10 @@ Tensor LlamaForCausalLM::get_parameter(const std::string& name) const {
   return parameter_of(config_, llama->weights(), llama->ops(), name);
 }
 
-void LlamaForCausalLM::set_hook_registry(std::shared_ptr<HookRegistry> registry, const std::string& prefix) {
-  auto hooks = std::make_shared<HookConnection>(std::move(registry), config_.num_hidden_layers, prefix);
+void LlamaForCausalLM::set_hook_registry(std::shared_ptr<HookRegistry> registry,
+                                         const std::string& prefix) {
+  auto hooks =
+      std::make_shared<HookConnection>(std::move(registry), config_.num_hidden_layers, prefix);
   const std::lock_guard lock(mutex_);
   hooks_.swap(hooks);
 }
@@ -262,8 +276,12 @@ std::vector<HookPoint> hook_points(const LlamaConfig& config, const std::string&
   std::vector<HookPoint> points;
   for_each_point(config.num_hidden_layers, [&](Point point, int layer) {
     const HookPointPattern& row = hook_point_table()[static_cast<std::size_t>(point)];
-    HookPoint p{BUILD_HOOK_PREFIX(prefix, point_name(row.name, layer)), row.shape,
-                with_numbers(row.shape, config), row.when, {}, layer};
+    HookPoint p{BUILD_HOOK_PREFIX(prefix, point_name(row.name, layer)),
+                row.shape,
+                with_numbers(row.shape, config),
+                row.when,
+                {},
+                layer};
     for (const std::string& alias : row.aliases) {
       p.aliases.push_back(BUILD_HOOK_PREFIX(prefix, point_name(alias, layer)));
     }

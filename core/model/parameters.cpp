@@ -58,8 +58,8 @@ std::vector<ParameterInfo> head_parameters(const LlamaConfig& c) {
 
 std::vector<ParameterInfo> parameters(const LlamaConfig& config) {
   config.check();
-  check(config.num_hidden_layers <= kMostLayers, "num_hidden_layers: expected at most ", kMostLayers,
-        ", found ", config.num_hidden_layers);
+  check(config.num_hidden_layers <= kMostLayers, "num_hidden_layers: expected at most ",
+        kMostLayers, ", found ", config.num_hidden_layers);
   std::vector<ParameterInfo> list = {embedding_parameter(config)};
   const std::vector<ParameterInfo> of_layer = layer_parameters(config);
   for (std::size_t i = 0; i < config.num_hidden_layers; ++i) {

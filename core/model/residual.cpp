@@ -4,7 +4,8 @@
 
 namespace infinilm {
 
-void add_linear(Step& step, Activation& y, const Linear& linear, Point point, int layer, Activation& x) {
+void add_linear(Step& step, Activation& y, const Linear& linear, Point point, int layer,
+                Activation& x) {
   if (!step.wants(point, layer)) {
     const std::array<Matrix, 1> output = {x.writable()};
     step.ops.linear(y.view(), *linear.weight, linear.bias_pointers, output, true);

@@ -25,7 +25,8 @@ std::vector<float> inverse(std::vector<float> p) {
 }
 
 // Llama 3.1's: low frequencies divided by `factor`, high ones kept, those between interpolated.
-std::vector<float> llama3(const RopeScaling& s, double theta, std::int64_t half, std::int64_t original) {
+std::vector<float> llama3(const RopeScaling& s, double theta, std::int64_t half,
+                          std::int64_t original) {
   const float factor = static_cast<float>(s.factor.value());
   const float low = static_cast<float>(s.low_freq_factor.value());
   const float high = static_cast<float>(s.high_freq_factor.value());
@@ -98,7 +99,8 @@ std::vector<float> longrope(const std::vector<double>& factors, double theta, st
 
 double longrope_attention_factor(const RopeScaling& s, double factor, std::int64_t original) {
   if (s.attention_factor) return *s.attention_factor;
-  return factor <= 1 ? 1.0 : std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(original)));
+  return factor <= 1 ? 1.0
+                     : std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(original)));
 }
 
 }  // namespace
@@ -145,7 +147,8 @@ std::vector<float> RotaryEmbedding::frequencies(std::int64_t length) const {
   return inverse(powers(base, half_));
 }
 
-void RotaryEmbedding::tables(std::span<const SequenceRows> sequences, Matrix cos, Matrix sin) const {
+void RotaryEmbedding::tables(std::span<const SequenceRows> sequences, Matrix cos,
+                             Matrix sin) const {
   const auto scale = static_cast<float>(attention_factor_);
   for (const SequenceRows& s : sequences) {
     const std::vector<float> f = frequencies(s.past + s.rows);

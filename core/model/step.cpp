@@ -14,7 +14,8 @@ std::int64_t Batch::longest() const noexcept {
   return longest;
 }
 
-Step::Step(Ops& device_ops, Arena& buffers, Batch rows_of_all, HookRunner hook_runner, Frontend& frontend)
+Step::Step(Ops& device_ops, Arena& buffers, Batch rows_of_all, HookRunner hook_runner,
+           Frontend& frontend)
     : ops(device_ops),
       batch(std::move(rows_of_all)),
       arena_(buffers),

@@ -27,14 +27,17 @@ struct Batch {
 
 class Step {
  public:
-  Step(Ops& device_ops, Arena& buffers, Batch rows_of_all, HookRunner hook_runner, Frontend& frontend);
+  Step(Ops& device_ops, Arena& buffers, Batch rows_of_all, HookRunner hook_runner,
+       Frontend& frontend);
 
   Ops& ops;
   const Batch batch;
 
   // A new value of the step, [T, cols], not initialised.
   Activation make(std::int64_t cols) { return make(batch.rows(), cols); }
-  Activation make(std::int64_t rows, std::int64_t cols) { return Activation(arena_, ops, rows, cols); }
+  Activation make(std::int64_t rows, std::int64_t cols) {
+    return Activation(arena_, ops, rows, cols);
+  }
 
   bool wants(Point point, int layer = -1) { return hooks_.wants(point, layer); }
 

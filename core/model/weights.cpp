@@ -26,14 +26,16 @@ class Review {
 
   void expect(const std::string& name, const Shape& shape) {
     const auto found = state_.find(name);
-    if (found == state_.end()) return complain(concat("missing ", quoted(name), " ", str_of(shape)));
+    if (found == state_.end())
+      return complain(concat("missing ", quoted(name), " ", str_of(shape)));
     const Tensor& t = found->second;
     if (t.shape() != shape) {
       return complain(
           concat(quoted(name), ": expected shape ", str_of(shape), ", found ", str_of(t.shape())));
     }
     if (!is_computable(t.dtype())) {
-      complain(concat(quoted(name), ": expected dtype float32, float16 or bfloat16, found ", name_of(t.dtype())));
+      complain(concat(quoted(name), ": expected dtype float32, float16 or bfloat16, found ",
+                      name_of(t.dtype())));
     }
   }
   bool is_full() const noexcept { return complaints_.size() >= kMostComplaints; }
@@ -70,7 +72,8 @@ void review(const LlamaConfig& config, const StateDict& state, const std::string
 // Takes the parameters of one model out of a state dict that has passed the review.
 class Loader {
  public:
-  Loader(const LlamaConfig& config, const StateDict& state, Ops& ops, const ProgressCallback& progress)
+  Loader(const LlamaConfig& config, const StateDict& state, Ops& ops,
+         const ProgressCallback& progress)
       : config_(config), state_(state), ops_(ops), progress_(progress) {
     for (const auto& [name, tensor] : state) total_ += tensor.nbytes();
   }
@@ -115,7 +118,8 @@ class Loader {
   Linear linear(std::size_t layer, const std::vector<std::string>& names, bool bias) {
     Linear result;
     std::vector<std::string> weights;
-    for (const std::string& name : names) weights.push_back(layer_parameter(layer, name + ".weight"));
+    for (const std::string& name : names)
+      weights.push_back(layer_parameter(layer, name + ".weight"));
     result.weight = pack(weights);
     for (const std::string& name : names) {
       if (bias) result.biases.push_back(vector(layer_parameter(layer, name + ".bias")));
@@ -128,7 +132,8 @@ class Loader {
     const LlamaConfig& c = config_;
     LayerWeights w;
     w.input_norm = vector(layer_parameter(i, "input_layernorm.weight"));
-    w.qkv = linear(i, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, c.attention_bias);
+    w.qkv =
+        linear(i, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, c.attention_bias);
     if (c.qk_norm) {
       w.q_norm = vector(layer_parameter(i, "self_attn.q_norm.weight"));
       w.k_norm = vector(layer_parameter(i, "self_attn.k_norm.weight"));
@@ -211,13 +216,14 @@ std::vector<std::string> unexpected_names(const LlamaConfig& config, const State
   return names;
 }
 
-LlamaWeights load_weights(const LlamaConfig& config, const StateDict& state, const std::string& source,
-                          Ops& ops, const ProgressCallback& progress) {
+LlamaWeights load_weights(const LlamaConfig& config, const StateDict& state,
+                          const std::string& source, Ops& ops, const ProgressCallback& progress) {
   review(config, state, source);
   return Loader(config, state, ops, progress).load();
 }
 
-Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops, const std::string& name) {
+Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops,
+                    const std::string& name) {
   if (name == kEmbedTokens) return ops.unpack(*weights.embedding, 0);
   if (name == kLmHead) return ops.unpack(weights.lm_head(), 0);
   if (name == kFinalNorm) return weights.final_norm.stored.clone();
@@ -226,10 +232,12 @@ Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops&
   const std::vector<ParameterInfo> of_layer = layer_parameters(config);
   for (std::size_t i = 0; i < weights.layers.size(); ++i) {
     for (const ParameterInfo& p : of_layer) {
-      if (name == layer_parameter(i, p.name)) return layer_parameter_of(weights.layers[i], ops, p.name);
+      if (name == layer_parameter(i, p.name))
+        return layer_parameter_of(weights.layers[i], ops, p.name);
     }
   }
-  throw KeyError(concat("no parameter ", quoted(name), "; the nearest are ", nearest_names(name, names)));
+  throw KeyError(
+      concat("no parameter ", quoted(name), "; the nearest are ", nearest_names(name, names)));
 }
 
 }  // namespace infinilm

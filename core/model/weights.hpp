@@ -41,10 +41,11 @@ std::vector<std::string> unexpected_names(const LlamaConfig& config, const State
 
 // Checks every name, shape and dtype first (ValueError listing what is wrong, up to a few), allocates then. `source` names
 // the file or the mapping in messages.
-LlamaWeights load_weights(const LlamaConfig& config, const StateDict& state, const std::string& source,
-                          Ops& ops, const ProgressCallback& progress);
+LlamaWeights load_weights(const LlamaConfig& config, const StateDict& state,
+                          const std::string& source, Ops& ops, const ProgressCallback& progress);
 
 // One parameter again, in HF's layout. KeyError that names the nearest if there is none of that name.
-Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops, const std::string& name);
+Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops,
+                    const std::string& name);
 
 }  // namespace infinilm

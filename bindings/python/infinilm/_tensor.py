@@ -96,8 +96,10 @@ class TensorMethods:
     def __array_interface__(self) -> dict[str, Any]:
         tensor: Tensor = self  # type: ignore[assignment]
         typestr = _TYPE_STRINGS.get(tensor.dtype)
-        interface: dict[str, Any] | None = typestr and _engine._tensor_interface(tensor, typestr)
-        if not interface:
+        interface: dict[str, Any] | None = None
+        if typestr is not None:
+            interface = _engine._tensor_interface(tensor, typestr)
+        if interface is None:
             raise AttributeError("this tensor has no __array_interface__: its __array__ tells more")
         return interface
 

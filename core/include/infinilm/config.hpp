@@ -92,7 +92,8 @@ struct LlamaConfig : ModelConfig {
   std::size_t max_sequence_length() const noexcept;
 
   bool validate() const override;  ///< check() without the exception
-  void check() const override;     ///< ValueError that lists every violated constraint with its numbers
+  void check()
+      const override;  ///< ValueError that lists every violated constraint with its numbers
 
   /// `rope_scaling` as JSON ("null" for none), for languages without optional structs.
   /// Throws ValueError naming the field and the value; the old value stays then.

@@ -18,13 +18,14 @@ struct GenerationConfig {
   std::optional<std::size_t> max_new_tokens;  ///< beats max_length
   std::optional<std::size_t> max_length;      ///< prompt and continuation
   bool do_sample = false;
-  double temperature = 1.0;         ///< 0 is greedy
-  std::size_t top_k = 50;           ///< 0: off
-  double top_p = 1.0;               ///< (0, 1]
-  double min_p = 0.0;               ///< [0, 1]
-  double repetition_penalty = 1.0;  ///< > 0; Keskar et al. 2019 (CTRL), over prompt and continuation
-  double presence_penalty = 0.0;    ///< subtracted once from every id that was generated
-  double frequency_penalty = 0.0;   ///< subtracted for each time it was generated
+  double temperature = 1.0;  ///< 0 is greedy
+  std::size_t top_k = 50;    ///< 0: off
+  double top_p = 1.0;        ///< (0, 1]
+  double min_p = 0.0;        ///< [0, 1]
+  double repetition_penalty =
+      1.0;                         ///< > 0; Keskar et al. 2019 (CTRL), over prompt and continuation
+  double presence_penalty = 0.0;   ///< subtracted once from every id that was generated
+  double frequency_penalty = 0.0;  ///< subtracted for each time it was generated
   std::optional<std::uint64_t> seed;
   TokenIds eos_token_id;
   std::optional<std::int64_t> pad_token_id;

@@ -151,8 +151,8 @@ const StepInfo& current_step();
     if ((registry) && (registry)->has_hooks()) [[unlikely]] \
       (registry)->call_hook((name), (tensor), -1);          \
   } while (false)
-#define CALL_HOOK_LAYER(registry, name, tensor, layer_idx)   \
-  do {                                                       \
-    if ((registry) && (registry)->has_hooks()) [[unlikely]]  \
-      (registry)->call_hook((name), (tensor), (layer_idx));  \
+#define CALL_HOOK_LAYER(registry, name, tensor, layer_idx)  \
+  do {                                                      \
+    if ((registry) && (registry)->has_hooks()) [[unlikely]] \
+      (registry)->call_hook((name), (tensor), (layer_idx)); \
   } while (false)

@@ -30,9 +30,11 @@ class PackedLinear {
   /// One [T, N_p] for each part. bias: empty or one [N_p] for each part.
   std::vector<Tensor> apply(const Tensor& x, const std::vector<Tensor>& bias) const;
   /// residual + x W^T + b, fused. One part.
-  Tensor apply_residual(const Tensor& x, const std::vector<Tensor>& bias, const Tensor& residual) const;
+  Tensor apply_residual(const Tensor& x, const std::vector<Tensor>& bias,
+                        const Tensor& residual) const;
   /// act(x W_0^T + b_0) * (x W_1^T + b_1), fused. Two parts.
-  Tensor apply_act_mul(const Tensor& x, const std::vector<Tensor>& bias, const std::string& act) const;
+  Tensor apply_act_mul(const Tensor& x, const std::vector<Tensor>& bias,
+                       const std::string& act) const;
   Tensor unpack(std::size_t part) const;
   std::size_t nbytes() const;
 
@@ -46,10 +48,12 @@ Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin);
 Tensor softmax(const Tensor& x);
 /// Attention of ragged sequences: the last `rows[i]` of the `lengths[i]` tokens of sequence i are queries.
 /// q: [sum rows, A, D]; k, v: [sum lengths, K, D] -> [sum rows, A, D]. `fused` false: by scores, softmax, mix.
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::vector<std::int64_t>& rows,
-                 const std::vector<std::int64_t>& lengths, std::int64_t window, double scale, bool fused);
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                 const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& lengths,
+                 std::int64_t window, double scale, bool fused);
 /// [A, sum rows, longest length], scaled and masked with -inf.
 Tensor attention_scores(const Tensor& q, const Tensor& k, const std::vector<std::int64_t>& rows,
-                        const std::vector<std::int64_t>& lengths, std::int64_t window, double scale);
+                        const std::vector<std::int64_t>& lengths, std::int64_t window,
+                        double scale);
 
 }  // namespace infinilm::operations

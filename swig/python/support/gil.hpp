@@ -27,7 +27,7 @@ inline std::atomic<std::int64_t> callbacks_under_lock{0};
 #if defined(__GLIBC__)
 // (What is caught is no object: its reference is null, of which the sanitizer need not tell us.)
 template <class F>
-__attribute__((no_sanitize("null"))) auto or_park(F f) {
+__attribute__((no_sanitize("undefined"))) auto or_park(F f) {
   try {
     return f();
   } catch (abi::__forced_unwind&) {

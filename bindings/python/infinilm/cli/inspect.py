@@ -22,6 +22,7 @@ examples:
   infinilm inspect ~/models/Llama-3.2-1B --no-points
 """
 _BYTES = {"float32": 4, "bfloat16": 2}
+_STORED_BYTES = _BYTES | {"float16": 2}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,11 +114,23 @@ def _sizes(
         if missing:
             rows.append(("missing", f"{len(missing)} tensors, such as {min(missing)}"))
     for dtype, width in _BYTES.items():
-        rows.append((f"memory in {dtype}", _size(count * width)))
+        rows.append((f"memory in {dtype}", _size(_held(parameters, stored, width))))
     token = 2 * config.num_hidden_layers * config.kv_dim() * 4
     full = token * config.max_sequence_length()
     rows.append(("KV cache", f"{_size(token)} a token, {_size(full)} for the longest sequence"))
     return rows
+
+
+def _held(parameters: list[Any], stored: dict[str, Any] | None, width: int) -> int:
+    """Bytes of the loaded weights: elements stored in less than ``width`` bytes are kept as they
+    are and widened when they are used.
+    """
+    total = 0
+    for parameter in parameters:
+        tensor = (stored or {}).get(parameter.name)
+        kept = width if tensor is None else _STORED_BYTES.get(str(tensor.dtype), width)
+        total += math.prod(parameter.shape) * min(width, kept)
+    return total
 
 
 def _points(engine: Any, config: Any) -> list[tuple[str, ...]]:
