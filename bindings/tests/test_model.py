@@ -226,6 +226,16 @@ def test_from_pretrained(directory: Path) -> None:
         assert rounded(IDS).numpy().dtype == np.float32
 
 
+def test_float16_computes_in_float32(directory: Path) -> None:
+    config = infinilm.LlamaConfig.from_pretrained(directory)
+    config.dtype = "float16"
+    model = LlamaForCausalLM(config)
+    assert str(model.config.dtype) == "float32"
+    config.dtype = "int8"
+    with pytest.raises(ValueError, match="int8"):
+        LlamaForCausalLM(config)
+
+
 def test_from_pretrained_refuses(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         LlamaForCausalLM.from_pretrained(tmp_path / "nowhere")

@@ -121,17 +121,26 @@ Request request_from(const Tensor& input_ids) {
   return request;
 }
 
+void check_compute_dtype(DataType dtype) {
+  check(dtype == DataType::F32 || dtype == DataType::BF16,
+        "dtype: expected float32 or bfloat16 on the CPU, found ", name_of(dtype));
+}
+
+// A config that names float16 computes in float32 on the CPU.
+LlamaConfig with_compute_dtype(LlamaConfig config) {
+  if (config.dtype == DataType::F16) config.dtype = DataType::F32;
+  check_compute_dtype(config.dtype);
+  return config;
+}
+
 }  // namespace
 
 LlamaForCausalLM::LlamaForCausalLM(const LlamaConfig& config, const std::string& device)
-    : config_(config),
+    : config_(with_compute_dtype(config)),
       device_(device),
       hooks_(std::make_shared<HookConnection>(nullptr, config.num_hidden_layers, "")) {
-  config.check();
+  config_.check();
   ops_for(device_);  // throws where there is no such device
-  check(config.dtype == DataType::F32 || config.dtype == DataType::BF16,
-        "dtype: expected float32 or bfloat16 on ", device_.str(), ", found ",
-        name_of(config.dtype));
 }
 
 LlamaForCausalLM::~LlamaForCausalLM() = default;
@@ -140,20 +149,22 @@ std::shared_ptr<LlamaForCausalLM> LlamaForCausalLM::from_pretrained(const std::s
                                                                     const LoadOptions& options,
                                                                     Frontend& frontend) {
   LlamaConfig config = LlamaConfig::from_pretrained(directory);
-  // float16 checkpoints compute in float32 on the CPU.
-  const DataType stored = config.dtype == DataType::F16 ? DataType::F32 : config.dtype;
-  config.dtype = options.dtype.value_or(stored);
+  if (options.dtype) {
+    check_compute_dtype(*options.dtype);
+    config.dtype = *options.dtype;
+  }
   auto model = std::make_shared<LlamaForCausalLM>(config, options.device);
+  const LlamaConfig& own = model->config_;
   const Checkpoint checkpoint = Checkpoint::open(directory);
   const auto ops = ops_for(model->device_);
   LlamaWeights weights =
-      load_weights(config, checkpoint.tensors, checkpoint.source, *ops, options.progress);
-  const std::vector<std::string> extra = unexpected_names(config, checkpoint.tensors);
+      load_weights(own, checkpoint.tensors, checkpoint.source, *ops, options.progress);
+  const std::vector<std::string> extra = unexpected_names(own, checkpoint.tensors);
   if (!extra.empty()) {
     frontend.warn(concat(checkpoint.source, ": ", extra.size(),
                          " tensors that the model does not use, such as ", quoted(extra.front())));
   }
-  model->llama_ = std::make_shared<const Llama>(config, ops, std::move(weights));
+  model->llama_ = std::make_shared<const Llama>(own, ops, std::move(weights));
   return model;
 }
 

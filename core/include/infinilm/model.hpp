@@ -59,7 +59,8 @@ struct LoadOptions {
 
 class LlamaForCausalLM {
  public:
-  /// A model without weights, to be filled by `load_state_dict`. ValueError for an invalid config.
+  /// A model without weights, to be filled by `load_state_dict`. ValueError for an invalid config. One that names
+  /// float16 computes in float32 on the CPU.
   explicit LlamaForCausalLM(const LlamaConfig& config, const std::string& device = "cpu");
   /// Reads a HuggingFace directory as it is. FileNotFoundError, ValueError, OsError; never half loaded.
   static std::shared_ptr<LlamaForCausalLM> from_pretrained(const std::string& directory,
