@@ -8,6 +8,10 @@
 #if defined(INFINILM_X86)
 #include <cpuid.h>
 #endif
+#if defined(INFINILM_AMX_LEVEL)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace infinilm::cpu {
 namespace {
@@ -35,6 +39,15 @@ std::uint64_t saved_state() {
   return static_cast<std::uint64_t>(high) << 32 | low;
 }
 
+#if defined(INFINILM_AMX_LEVEL)
+// Linux gives a process the tiles' registers when it asks for them (Documentation/arch/x86/xstate.rst). All threads have
+// them from then on.
+bool tiles_granted() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
 std::vector<std::string> detect() {
   constexpr std::uint64_t kYmm = 0x06, kZmm = 0xe6;
   const Registers one = cpuid(1, 0), seven = cpuid(7, 0), more = cpuid(7, 1);
@@ -53,6 +66,11 @@ std::vector<std::string> detect() {
 #if defined(INFINILM_AVX512BF16)
   if (bf16) levels.push_back("avx512bf16");
 #endif
+#if defined(INFINILM_AMX_LEVEL)
+  constexpr std::uint64_t kTiles = 0x60000;
+  const bool tiles = has(seven.edx, 24) && has(seven.edx, 22) && (saved & kTiles) == kTiles;
+  if (bf16 && tiles && tiles_granted()) levels.push_back("amx");
+#endif
   static_cast<void>(avx512);
   static_cast<void>(bf16);
   return levels;
@@ -65,6 +83,9 @@ std::vector<std::string> detect() { return {"scalar"}; }
 #endif
 
 const Kernels& table_of(const std::string& level) {
+#if defined(INFINILM_AMX_LEVEL)
+  if (level == "amx") return kernels_amx();
+#endif
 #if defined(INFINILM_AVX512BF16)
   if (level == "avx512bf16") return kernels_avx512bf16();
 #endif

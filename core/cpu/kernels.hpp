@@ -12,30 +12,34 @@ namespace infinilm::cpu {
 
 // How the elements of a packed matrix are kept. Panels of `nr` outputs follow one another, outputs padded with zeros:
 //   F32, F16: [K][nr]
-//   Bf16:     [K/2][nr][2], K padded to even: one 32-bit lane holds two neighbours in K, so that widening is a shift
+//   Bf16:     [K/2][nr][2], K padded to depth_step: one 32-bit lane holds two neighbours in K, so that widening is a shift
 //             or a mask, and vdpbf16ps takes it as it is.
 enum class Format : int { F32, F16, Bf16 };
 
 // Activation functions; the order is that of infinilm::HiddenAct.
 enum class Act : int { Silu, Gelu, GeluTanh, Relu };
 
-inline constexpr int kMaxStrip = 6;      // rows of a register tile
-inline constexpr int kMaxPanels = 4;     // panels that one task multiplies
-inline constexpr int kChunkStrips = 16;  // strips of rows that one task multiplies
-inline constexpr int kTileFloats =
-    12288;                        // panels_per_task * kChunkStrips * kMaxStrip * nr fits in
+inline constexpr int kMaxStrip = 6;    // rows of a register tile
+inline constexpr int kMaxPanels = 4;   // panels that one task multiplies
+inline constexpr int kChunkRows = 96;  // rows that one task multiplies: a multiple of every strip
+inline constexpr int kTileFloats = 12288;  // panels_per_task * kChunkRows * nr fits in
 inline constexpr int kKeys = 64;  // tokens in a block of the cache
 
-// `rows` rows are cut into strips of at most kMaxStrip rows, as equal as can be.
-constexpr std::int64_t strip_count(std::int64_t rows) { return (rows + kMaxStrip - 1) / kMaxStrip; }
-constexpr std::int64_t strip_row(std::int64_t rows, std::int64_t strip) {
-  return rows * strip / strip_count(rows);
+// `rows` rows are cut into strips of at most `size` rows, as equal as can be.
+constexpr std::int64_t strip_count(std::int64_t rows, int size = kMaxStrip) {
+  return (rows + size - 1) / size;
+}
+constexpr std::int64_t strip_row(std::int64_t rows, std::int64_t strip, int size = kMaxStrip) {
+  return rows * strip / strip_count(rows, size);
 }
 
-// Columns of a row of x, K of them, padded to even: what a packed row takes (4 bytes each).
-constexpr std::int64_t padded_depth(std::int64_t depth) { return depth + (depth & 1); }
+// K as it is kept: a multiple of `step`, zeros at the end.
+constexpr std::int64_t padded_depth(std::int64_t depth, int step) {
+  return (depth + step - 1) / step * step;
+}
 
-// x [rows, depth] as the tiles read it: for each block of K, for each strip of rows, [K][rows of the strip].
+// x [rows, depth] as the tiles read it: for each block of K, for each strip of rows, [K][rows of the strip]. In other
+// ways where the instruction set wants pairs or tiles of bfloat16; always padded_depth * 4 bytes a row or fewer.
 struct PackRows {
   const float* x = nullptr;
   std::int64_t stride = 0;
@@ -112,6 +116,10 @@ struct Kernels {
   const char* name = nullptr;
   int nr = 0;               // outputs in a panel
   int panels_per_task = 0;  // at most kMaxPanels
+  int depth_step = 0;       // what K is padded to in panels of Format::Bf16 and in packed rows: an even number
+  int rounded_strip = 0;    // rows in a strip of x that is rounded to bfloat16, kMaxStrip in others
+
+  int strip(bool round_bf16) const noexcept { return round_bf16 ? rounded_strip : kMaxStrip; }
 
   void (*pack_rows)(const PackRows&) noexcept = nullptr;
   void (*gemm)(const GemmTask&) noexcept = nullptr;
@@ -148,6 +156,7 @@ const Kernels& kernels_scalar() noexcept;
 const Kernels& kernels_avx2() noexcept;
 const Kernels& kernels_avx512() noexcept;
 const Kernels& kernels_avx512bf16() noexcept;
+const Kernels& kernels_amx() noexcept;
 
 // The table in use. Throws ValueError if INFINILM_CPU names a level that is not here.
 const Kernels& kernels();

@@ -13,6 +13,8 @@ inline Kernels make_table(const char* name) {
   k.name = name;
   k.nr = kNr;
   k.panels_per_task = kPanelsPerTask;
+  k.depth_step = kDepthStep;
+  k.rounded_strip = kRoundedStrip;
   k.pack_rows = pack_rows;
   k.gemm = gemm;
   k.store = store_tile;

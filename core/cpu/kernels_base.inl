@@ -11,10 +11,23 @@ using u32 = std::uint32_t;
 
 constexpr int kNr = kWidth * kVectors;
 
-static_assert(kPanelsPerTask * kChunkStrips * kMaxStrip * kNr <= kTileFloats);
-static_assert(kPanelsPerTask <= kMaxPanels && kDepthBlock % 2 == 0);
+// Tiles of the matrix unit are 32 rows high at most and 32 of K wide.
+#ifdef INFINILM_AMX
+constexpr bool kTiles = true;
+constexpr int kRoundedStrip = 32;
+constexpr int kDepthStep = 32;
+#else
+constexpr bool kTiles = false;
+constexpr int kRoundedStrip = kMaxStrip;
+constexpr int kDepthStep = 2;
+#endif
+
+static_assert(kPanelsPerTask * kChunkRows * kNr <= kTileFloats);
+static_assert(kChunkRows % kMaxStrip == 0 && kChunkRows % kRoundedStrip == 0);
+static_assert(kPanelsPerTask <= kMaxPanels && kDepthBlock % kDepthStep == 0);
 
 inline i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+inline i64 padded(i64 depth) { return padded_depth(depth, kDepthStep); }
 inline i64 larger(i64 a, i64 b) { return a > b ? a : b; }
 
 // The first n < kWidth floats at p, zeros behind them.

@@ -14,6 +14,9 @@
 // 512 rows 83-85 % of the arithmetic, 96 rows 90 %; one row 22-24 GB/s of weights; bfloat16 and float16 weights likewise.
 #pragma once
 
+#ifdef INFINILM_AMX
+#include "cpu/kernels_amx.inl"
+#endif
 #include "cpu/kernels_base.inl"
 #include "cpu/kernels_math.inl"
 
@@ -134,7 +137,7 @@ inline void multiply_pairs(const float* a, const u32* const* b, i64 depth, float
   acc.store_to(c, kNr, first);
 }
 
-#ifdef INFINILM_NATIVE_BF16
+#if defined(INFINILM_NATIVE_BF16) && !defined(INFINILM_AMX)
 // The same where both are bfloat16 and the processor multiplies pairs: a[k / 2][r].
 template <int MR, int P, bool kAhead>
 inline void multiply_dot(const u32* a, const u32* const* b, i64 depth, float* const* c,
@@ -183,7 +186,7 @@ inline void run_tile(const float* a, const std::byte* const* b, i64 depth, float
     multiply<LoadF16, MR, kVectors, P, MR, 1, kAhead>(a, f16s, kNr, depth, c, kNr, first, ahead);
   }
   if constexpr (kKind == Kind::Pairs) multiply_pairs<MR, P, kAhead>(a, pairs, depth, c, first);
-#ifdef INFINILM_NATIVE_BF16
+#if defined(INFINILM_NATIVE_BF16) && !defined(INFINILM_AMX)
   if constexpr (kKind == Kind::Dot) {
     multiply_dot<MR, P, kAhead>(reinterpret_cast<const u32*>(a), pairs, depth, c, first);
   }
@@ -253,7 +256,7 @@ template <Kind kKind>
 inline void gemm_block(const GemmTask& t, i64 k0, i64 depth, int p, int count,
                        const std::byte* const* b) {
   constexpr int kPairs = kKind == Kind::Dot ? 2 : 1;
-  const i64 packed_depth = smaller(kDepthBlock, padded_depth(t.depth) - k0);
+  const i64 packed_depth = smaller(kDepthBlock, padded(t.depth) - k0);
   const i64 first_row = strip_row(t.rows, t.strip_begin);
   const i64 chunk = strip_row(t.rows, t.strip_end) - first_row;
   const float* packed = static_cast<const float*>(t.a) + k0 * t.rows / kPairs;
@@ -308,14 +311,18 @@ inline void gemm_widened(const GemmTask& t, i64 all) {
 
 void gemm(const GemmTask& t) noexcept {
   constexpr i64 kWorthWidening = 3;  // strips
-  const i64 all = t.format == Format::Bf16 ? padded_depth(t.depth) : t.depth;
+  const i64 all = t.format == Format::Bf16 ? padded(t.depth) : t.depth;
   if (all == 0) {  // empty sums
-    const i64 chunk = strip_row(t.rows, t.strip_end) - strip_row(t.rows, t.strip_begin);
+    const int size = t.round_bf16 ? kRoundedStrip : kMaxStrip;
+    const i64 chunk =
+        strip_row(t.rows, t.strip_end, size) - strip_row(t.rows, t.strip_begin, size);
     for (i64 i = 0; i < t.panel_count * chunk * kNr; ++i) t.out[i] = 0.0f;
     return;
   }
   if (t.format == Format::F32) return gemm_as<Kind::F32>(t, all, 4);
-#ifdef INFINILM_NATIVE_BF16
+#if defined(INFINILM_AMX)
+  if (t.round_bf16) return gemm_tiles(t);
+#elif defined(INFINILM_NATIVE_BF16)
   if (t.round_bf16) return gemm_as<Kind::Dot>(t, all, 2);
 #endif
   if (t.strip_end - t.strip_begin >= kWorthWidening) return gemm_widened(t, all);

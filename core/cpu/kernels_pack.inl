@@ -56,7 +56,7 @@ inline void transpose_panel(const PackPanel& p, Convert convert) {
 }
 
 void pack_panel(const PackPanel& p) noexcept {
-  const i64 depth = p.format == Format::Bf16 ? padded_depth(p.depth) : p.depth;
+  const i64 depth = p.format == Format::Bf16 ? padded(p.depth) : p.depth;
   const i64 size = p.format == Format::F32 ? 4 : 2;
   if (p.rows < kNr || depth != p.depth) {
     __builtin_memset(p.panel, 0, static_cast<std::size_t>(depth * kNr * size));
@@ -109,11 +109,31 @@ inline void pack_strip_pairs(const float* x, i64 stride, i64 rows, i64 depth, i6
   }
 }
 
+// Strips of whole rows for the matrix unit: for each kDepthStep of K, [rows][kDepthStep] bfloat16.
+inline void pack_for_tiles(const PackRows& p) {
+  const i64 all = padded(p.depth);
+  for (i64 strip = p.strip_begin; strip < p.strip_end; ++strip) {
+    const i64 row = strip_row(p.rows, strip, kRoundedStrip);
+    const i64 rows = strip_row(p.rows, strip + 1, kRoundedStrip) - row;
+    u16* out = static_cast<u16*>(p.out) + row * all;
+    for (i64 r = 0; r < rows; ++r) {
+      const float* x = p.x + (row + r) * p.stride;
+      for (i64 k0 = 0; k0 < all; k0 += kDepthStep) {
+        u16* to = out + k0 * rows + r * kDepthStep;
+        for (i64 k = 0; k < kDepthStep; ++k) {
+          to[k] = k0 + k < p.depth ? static_cast<u16>(to_bf16(x[k0 + k])) : u16{0};
+        }
+      }
+    }
+  }
+}
+
 void pack_rows(const PackRows& p) noexcept {
-  const i64 padded = padded_depth(p.depth);
+  if (kTiles && p.round_bf16) return pack_for_tiles(p);
+  const i64 all = padded(p.depth);
   const bool pairs = kNativeBf16 && p.round_bf16;
-  for (i64 k0 = 0; k0 < padded; k0 += kDepthBlock) {
-    const i64 depth = smaller(kDepthBlock, padded - k0);
+  for (i64 k0 = 0; k0 < all; k0 += kDepthBlock) {
+    const i64 depth = smaller(kDepthBlock, all - k0);
     const i64 valid = smaller(kDepthBlock, p.depth - k0);
     for (i64 strip = p.strip_begin; strip < p.strip_end; ++strip) {
       const i64 row = strip_row(p.rows, strip);

@@ -44,9 +44,13 @@ class Product {
  public:
   // `pairs`: a task takes a panel of part 0 and the same one of part 1 together.
   Product(const Kernels& kernels, Matrix x, const PackedWeight& weight, bool pairs)
-      : kernels_(kernels), x_(x), weight_(weight), pairs_(pairs) {
+      : kernels_(kernels),
+        x_(x),
+        weight_(weight),
+        pairs_(pairs),
+        strip_(kernels.strip(weight.round_bf16())) {
     const std::int64_t chunks =
-        (strip_count(std::min(x.rows, kRowBlock)) + kChunkStrips - 1) / kChunkStrips;
+        (strip_count(std::min(x.rows, kRowBlock), strip_) + chunk_strips() - 1) / chunk_strips();
     std::int64_t panels = 0;
     const std::size_t parts = pairs ? 1 : weight.parts();
     for (std::size_t p = 0; p < parts; ++p) panels += weight.panels(p);
@@ -69,15 +73,18 @@ class Product {
 
  private:
   // Rows that are packed at a time: bounds the memory for them.
-  static constexpr std::int64_t kRowBlock = kMaxStrip * kChunkStrips * 8;
+  static constexpr std::int64_t kRowBlock = kChunkRows * 8;
+  // Strips that one task multiplies.
+  std::int64_t chunk_strips() const { return kChunkRows / strip_; }
+
 
   template <class Store>
   void run_block(std::int64_t first_row, std::int64_t rows, Store store) {
     thread_local Scratch scratch;
-    float* a = scratch.floats(rows * padded_depth(x_.cols));
+    float* a = scratch.floats(rows * padded_depth(x_.cols, kernels_.depth_step));
     pack_rows(first_row, rows, a);
-    const std::int64_t strips = strip_count(rows);
-    const std::int64_t chunks = (strips + kChunkStrips - 1) / kChunkStrips;
+    const std::int64_t strips = strip_count(rows, strip_);
+    const std::int64_t chunks = (strips + chunk_strips() - 1) / chunk_strips();
     const auto tasks = static_cast<std::int64_t>(groups_.size()) * chunks;
     parallel_for(tasks, grain(rows / chunks), [&](std::int64_t begin, std::int64_t end) {
       alignas(64) float tile[kTileFloats];
@@ -90,17 +97,17 @@ class Product {
         task.strip_end = strips * (i % chunks + 1) / chunks;
         task.out = tile;
         multiply(task, group);
-        const std::int64_t row = strip_row(rows, task.strip_begin);
-        store(group, first_row + row, strip_row(rows, task.strip_end) - row, tile);
+        const std::int64_t row = strip_row(rows, task.strip_begin, strip_);
+        store(group, first_row + row, strip_row(rows, task.strip_end, strip_) - row, tile);
       }
     });
   }
 
   void pack_rows(std::int64_t first_row, std::int64_t rows, float* a) {
     constexpr std::int64_t kChunkElements = 32768;
-    const std::int64_t row_elements = std::max<std::int64_t>(kMaxStrip * x_.cols, 1);
+    const std::int64_t row_elements = std::max<std::int64_t>(strip_ * x_.cols, 1);
     const std::int64_t grain = std::max<std::int64_t>(1, kChunkElements / row_elements);
-    parallel_for(strip_count(rows), grain, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(strip_count(rows, strip_), grain, [&](std::int64_t begin, std::int64_t end) {
       PackRows task;
       task.x = x_.row(first_row);
       task.stride = x_.stride;
@@ -138,6 +145,7 @@ class Product {
   Matrix x_;
   const PackedWeight& weight_;
   bool pairs_;
+  int strip_;
   std::vector<Group> groups_;
 };
 

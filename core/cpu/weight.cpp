@@ -28,7 +28,7 @@ std::size_t element_size(Format format) { return format == Format::F32 ? 4 : 2; 
 PackedWeight::PackedWeight(const Kernels& kernels, std::span<const Tensor> parts, DataType compute)
     : kernels_(kernels), inputs_(parts.front().shape()[1]), round_bf16_(compute == DataType::BF16) {
   format_ = round_bf16_ ? Format::Bf16 : format_of(parts.front().dtype());
-  const std::int64_t depth = format_ == Format::Bf16 ? padded_depth(inputs_) : inputs_;
+  const std::int64_t depth = format_ == Format::Bf16 ? padded_depth(inputs_, kernels.depth_step) : inputs_;
   panel_bytes_ = static_cast<std::size_t>(depth * kernels.nr) * element_size(format_);
   std::int64_t count = 0;
   for (const Tensor& source : parts) {

@@ -11,7 +11,7 @@ namespace infinilm {
 void set_num_threads(int count);
 int num_threads();
 
-/// The instruction set in use: "scalar", "avx2", "avx512", "avx512bf16" or "neon". Chosen on first use: the best that the
+/// The instruction set in use: "scalar", "avx2", "avx512", "avx512bf16", "amx" or "neon". Chosen on first use: the best that the
 /// processor and the system support, or what INFINILM_CPU names (ValueError if it is not supported here).
 std::string cpu_level();
 /// What can be chosen on this machine, worst first.
