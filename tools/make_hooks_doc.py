@@ -45,6 +45,9 @@ the full name or by the bare one, and never fires twice for one point.
 A callback gets `(name, tensor, layer_idx)`; the tensor is the engine's own float32 buffer. Writing into it edits the
 computation from there on. What you keep stays valid and unchanged; the engine goes on in another buffer. Scores and
 weights exist only where a hook matches them; that layer's attention is then computed from them, so that editing works.
+
+Keys and values are shown as they go into the KV cache. One of bfloat16 or int8 rounds what it takes up: `scores`, `weights`
+and what follows are computed from the rounded ones, and an edit is rounded like anything else.
 """
 
 

@@ -66,6 +66,23 @@ def rope(x: Any, cos: Any, sin: Any) -> Array:
     return np.concatenate([a * c - b * s, b * c + a * s], axis=-1)
 
 
+def kept(x: Any, dtype: str) -> Array:
+    """What a KV cache of `dtype` makes of keys or values [..., D].
+
+    bfloat16: nearest even. int8: whole multiples, nearest even, of the largest magnitude of the D values / 127.
+    """
+    x = np.asarray(x, np.float32)
+    if dtype == "bfloat16":
+        bits = x.view(np.uint32).astype(np.uint64)
+        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+        return wide(bits.astype(np.uint32).view(np.float32))
+    if dtype == "int8":
+        scale = np.max(np.abs(x), axis=-1, keepdims=True) / np.float32(127)
+        steps = np.rint(x / np.where(scale == 0, np.float32(1), scale))
+        return wide(steps) * wide(scale)
+    return wide(x)
+
+
 def softmax(x: Any) -> Array:
     """Along the last axis; zeros for a row of -inf only."""
     x = wide(x)

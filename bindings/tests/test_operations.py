@@ -26,6 +26,7 @@ from operation_cases import (
 )
 from reference import EPS
 
+KV_DTYPES = ["float32", "bfloat16", "int8"]
 ACTIVATIONS = ["silu", "swish", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
 
 
@@ -258,48 +259,53 @@ def sequences_of(case: AttentionCase, *arrays: Array, keys: Array) -> Iterator[t
 
 
 class Attention:
-    def __init__(self, case: AttentionCase) -> None:
+    def __init__(self, case: AttentionCase, kv_dtype: str) -> None:
         tokens = sum(case.lengths)
         self.case = case
         self.q = numbers(1, sum(case.rows), case.heads, case.head_dim)
         self.k = numbers(2, tokens, case.kv_heads, case.head_dim)
         self.v = numbers(3, tokens, case.kv_heads, case.head_dim)
         self.scale = case.head_dim**-0.5
+        self.kv_dtype = kv_dtype
 
     def run(self, fused: bool) -> Array:
         case = self.case
         rows, lengths = list(case.rows), list(case.lengths)
         y: Array = operations.attention(
-            self.q, self.k, self.v, rows, lengths, case.window, self.scale, fused
+            self.q, self.k, self.v, rows, lengths, case.window, self.scale, fused, self.kv_dtype
         ).numpy()
         return y
 
 
 @pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize("case", ATTENTION, ids=str)
-def test_attention(case: AttentionCase, fused: bool) -> None:
-    a = Attention(case)
+def test_attention(case: AttentionCase, kv_dtype: str, fused: bool) -> None:
+    a = Attention(case, kv_dtype)
     found = a.run(fused)
     for span, k, (v,) in sequences_of(case, a.v, keys=a.k):
         q = a.q[span]
         if len(q) == 0:
             continue
+        k, v = reference.kept(k, kv_dtype), reference.kept(v, kv_dtype)
         expected = reference.attention(q, k, v, case.window, a.scale)
         bound = reference.attention_bound(q, k, v, case.window, a.scale)
         assert_within(found[span], expected, bound)
 
 
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize("case", ATTENTION, ids=str)
-def test_attention_scores(case: AttentionCase) -> None:
-    a = Attention(case)
+def test_attention_scores(case: AttentionCase, kv_dtype: str) -> None:
+    a = Attention(case, kv_dtype)
     found = operations.attention_scores(
-        a.q, a.k, list(case.rows), list(case.lengths), case.window, a.scale
+        a.q, a.k, list(case.rows), list(case.lengths), case.window, a.scale, kv_dtype
     ).numpy()
     assert found.shape == (case.heads, sum(case.rows), max(case.lengths))
     for span, k, _ in sequences_of(case, keys=a.k):
         q = a.q[span]
         if len(q) == 0:
             continue
+        k = reference.kept(k, kv_dtype)
         expected = reference.scores(q, k, case.window, a.scale)
         magnitude = reference.scores(np.abs(q), np.abs(k), case.window, a.scale)
         here = found[:, span, : len(k)]
@@ -311,9 +317,12 @@ def test_attention_scores(case: AttentionCase) -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize("case", ATTENTION, ids=str)
-def test_attention_with_any_number_of_threads(case: AttentionCase, fused: bool) -> None:
-    a = Attention(case)
+def test_attention_with_any_number_of_threads(
+    case: AttentionCase, kv_dtype: str, fused: bool
+) -> None:
+    a = Attention(case, kv_dtype)
     infinilm.set_num_threads(1)
     alone = a.run(fused)
     for threads in (2, 7):
@@ -322,10 +331,13 @@ def test_attention_with_any_number_of_threads(case: AttentionCase, fused: bool) 
 
 
 @pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize("case", ATTENTION, ids=str)
-def test_a_token_alone_attends_as_in_its_prompt(case: AttentionCase, fused: bool) -> None:
+def test_a_token_alone_attends_as_in_its_prompt(
+    case: AttentionCase, kv_dtype: str, fused: bool
+) -> None:
     """Prefill and decode, a batch and a sequence alone: the same bits."""
-    a = Attention(case)
+    a = Attention(case, kv_dtype)
     together = a.run(fused)
     for span, k, (v,) in sequences_of(case, a.v, keys=a.k):
         rows = span.stop - span.start
@@ -340,8 +352,34 @@ def test_a_token_alone_attends_as_in_its_prompt(case: AttentionCase, fused: bool
                 case.window,
                 a.scale,
                 fused,
+                kv_dtype,
             ).numpy()
             assert_same_bits(alone[0], together[span.start + row])
+
+
+@pytest.mark.parametrize("head_dim", [5, 64])
+def test_int8_keys_and_values_of_every_size(head_dim: int) -> None:
+    """Ties, zeros, the smallest and the largest numbers; one key, so that its value comes back."""
+    k = numbers(1, 40, 2, head_dim)
+    v = k * np.float32(2.0) ** np.linspace(-160, 126, 40).astype(np.float32)[:, None, None]
+    v[3] = 0
+    v[4, :, 0], v[4, :, 1:] = 254, np.arange(1, 2 * head_dim - 2, 2)  # halves of the step of 2
+    for token in range(len(v)):
+        one = slice(token, token + 1)
+        found = operations.attention(k[one], k[one], v[one], [1], [1], 0, 1.0, True, "int8").numpy()
+        expected = reference.kept(v[one], "int8")
+        assert_within(found, expected, EPS * np.abs(expected) + 1e-44)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 10])
+def test_what_is_no_number_comes_out_of_an_int8_cache_as_nan(bad: float, place: int) -> None:
+    q, k, v = numbers(1, 3, 2, 12), numbers(2, 3, 1, 12), numbers(3, 3, 1, 12)
+    spoilt_k, spoilt_v = k.copy(), v.copy()
+    spoilt_k[1, 0, place] = spoilt_v[1, 0, place] = bad
+    for keys, values in ((spoilt_k, v), (k, spoilt_v)):
+        found = operations.attention(q, keys, values, [3], [3], 0, 0.3, True, "int8").numpy()
+        assert np.all(np.isnan(found[1:]))  # the tokens that see it
 
 
 def wrong_calls() -> Iterator[Any]:
@@ -393,6 +431,11 @@ def wrong_calls() -> Iterator[Any]:
     yield case("rows of", "from 0 to 1", attend(cube, cube, cube, [1, 2], [2, 1]))
     yield case("ragged", "expected 1 numbers", attend(cube, cube, cube, [1, 2], [3]))
     yield case("window", "window", attend(cube, cube, cube, [3], [3], -1))
+    yield case(
+        "kv dtype",
+        "float32, bfloat16 or int8 on the CPU, found float16",
+        lambda: operations.attention(cube, cube, cube, [3], [3], 0, 1.0, True, "float16"),
+    )
 
 
 @pytest.mark.parametrize(("call", "text", "error"), list(wrong_calls()))

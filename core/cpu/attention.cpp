@@ -1,16 +1,16 @@
 // The part of OpsCpu that knows the cache: keys and values in blocks of 64 tokens.
 //
-// A layer's part of a block is K heads of keys [D][64], then K heads of values [64][value_stride(D)], float32.
+// A layer's part of a block is K heads of keys [D][64], then K heads of values [64][value_stride(D)], see kernels.hpp.
 // Scores of one query against 64 keys are thus 64 neighbouring sums, like a panel of a weight, and so are the D sums of
 // p times values.
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "cpu/ops_cpu.hpp"
 #include "cpu/pool.hpp"
 #include "cpu/scratch.hpp"
+#include "infinilm/error.hpp"
 
 namespace infinilm::cpu {
 namespace {
@@ -47,15 +47,28 @@ std::vector<Item> cut(std::span<const SequenceRows> sequences, const AttentionSh
   return items;
 }
 
-std::size_t key_offset(const AttentionShape& shape, std::int64_t kv_head) {
-  return shape.kv_offset +
-         static_cast<std::size_t>(kv_head * shape.head_dim * kKeys) * sizeof(float);
+KvFormat format_of(DataType dtype) {
+  switch (dtype) {
+    case DataType::F32:
+      return KvFormat::F32;
+    case DataType::BF16:
+      return KvFormat::Bf16;
+    case DataType::I8:
+      return KvFormat::Int8;
+    default:
+      throw ValueError(concat(
+          "kv_cache_dtype: expected float32, bfloat16 or int8 on the CPU, found ", name_of(dtype)));
+  }
 }
 
+// Of a head's keys and values within a block.
+std::size_t key_offset(const AttentionShape& shape, std::int64_t kv_head) {
+  const std::int64_t bytes = key_bytes(format_of(shape.kv_dtype), shape.head_dim);
+  return shape.kv_offset + static_cast<std::size_t>(kv_head * bytes);
+}
 std::size_t value_offset(const AttentionShape& shape, std::int64_t kv_head) {
-  const std::int64_t floats =
-      shape.kv_heads * shape.head_dim * kKeys + kv_head * kKeys * value_stride(shape.head_dim);
-  return shape.kv_offset + static_cast<std::size_t>(floats) * sizeof(float);
+  const std::int64_t bytes = value_bytes(format_of(shape.kv_dtype), shape.head_dim);
+  return key_offset(shape, shape.kv_heads) + static_cast<std::size_t>(kv_head * bytes);
 }
 
 // What the kernels need to know of an item; q and results are still missing.
@@ -68,9 +81,22 @@ AttendTask task_of(const Item& item, const AttentionShape& shape) {
   task.window = shape.window;
   task.scale = shape.scale;
   task.blocks = item.sequence->blocks.data();
+  task.format = format_of(shape.kv_dtype);
   task.k_offset = key_offset(shape, item.kv_head);
   task.v_offset = value_offset(shape, item.kv_head);
   return task;
+}
+
+// Which query head and which token of the step a row of the task is.
+std::int64_t head_of(const Item& item, const AttendTask& task, std::int64_t row) {
+  return item.kv_head * task.group + row % task.group;
+}
+std::int64_t token_of(const Item& item, const AttendTask& task, std::int64_t row) {
+  return item.sequence->row_begin + item.first + row / task.group;
+}
+// A row's D columns of a matrix [T, A * D].
+float* columns_of(Matrix x, const Item& item, const AttendTask& task, std::int64_t row) {
+  return x.row(token_of(item, task, row)) + head_of(item, task, row) * task.head_dim;
 }
 
 // q's rows of an item in the kernels' strips.
@@ -79,8 +105,7 @@ void pack_q(Matrix q, const Item& item, const AttendTask& task, float* out) {
   for (std::int64_t strip = 0; strip < strip_count(task.rows); ++strip) {
     const std::int64_t begin = strip_row(task.rows, strip), end = strip_row(task.rows, strip + 1);
     for (std::int64_t r = begin; r < end; ++r) {
-      const float* head = q.row(item.sequence->row_begin + item.first + r / task.group) +
-                          (item.kv_head * task.group + r % task.group) * depth;
+      const float* head = columns_of(q, item, task, r);
       float* column = out + begin * depth + (r - begin);
       for (std::int64_t d = 0; d < depth; ++d) column[d * (end - begin)] = head[d];
     }
@@ -112,6 +137,12 @@ Range visible_blocks(const Item& item, const AttentionShape& shape) {
 Range visible_segments(const Item& item, const AttentionShape& shape) {
   const Range blocks = visible_blocks(item, shape);
   return {blocks.begin / kSegment, (blocks.end - 1) / kSegment + 1};
+}
+
+// Room of this thread for one block in float32.
+float* wide_block(const AttendTask& task) {
+  thread_local Scratch scratch;
+  return task.format == KvFormat::F32 ? nullptr : scratch.floats(wide_floats(task.head_dim));
 }
 
 class Attention {
@@ -150,6 +181,7 @@ class Attention {
         AttendTask task = task_of(item, shape_);
         place_result(task, results + i * slot);
         task.packed_q = packed_q(item, task);
+        task.wide = wide_block(task);
         attend(item, segment, task);
       }
     });
@@ -175,6 +207,7 @@ class Attention {
     place_result(to, results);
     place_result(from, results + result_floats(to));
     to.packed_q = from.packed_q = packed_q(item, to);
+    to.wide = from.wide = wide_block(to);
     const Range segments = visible_segments(item, shape_);
     attend(item, segments.begin, to);
     for (std::int64_t s = segments.begin + 1; s < segments.end; ++s) {
@@ -199,10 +232,8 @@ class Attention {
   }
 
   void write(const Item& item, const AttendTask& task) {
-    for (std::int64_t r = 0; r < task.rows; ++r) {
-      float* row = y_.row(item.sequence->row_begin + item.first + r / task.group);
-      kernels_.finish(task, r, row + (item.kv_head * task.group + r % task.group) * task.head_dim);
-    }
+    for (std::int64_t r = 0; r < task.rows; ++r)
+      kernels_.finish(task, r, columns_of(y_, item, task, r));
   }
 
   // Items in a chunk: short sequences are not worth a hand-over each.
@@ -223,26 +254,24 @@ class Attention {
   std::vector<Item> items_;
 };
 
-// Writes the tokens [first, end) of a sequence, all in one block, for one key head.
-void write_block(Matrix k, Matrix v, const SequenceRows& s, const AttentionShape& shape,
-                 std::int64_t kv_head, Range tokens) {
-  const std::int64_t depth = shape.head_dim, columns = value_stride(depth);
-  const std::int64_t position = s.past + tokens.begin;
-  std::byte* block = s.blocks[static_cast<std::size_t>(position / kKeys)];
-  float* keys = reinterpret_cast<float*>(block + key_offset(shape, kv_head)) + position % kKeys;
-  float* values =
-      reinterpret_cast<float*>(block + value_offset(shape, kv_head)) + position % kKeys * columns;
-  const float* from_k = k.row(s.row_begin + tokens.begin) + kv_head * depth;
-  const float* from_v = v.row(s.row_begin + tokens.begin) + kv_head * depth;
-  const std::int64_t count = tokens.end - tokens.begin;
-  for (std::int64_t d = 0; d < depth; ++d) {
-    for (std::int64_t t = 0; t < count; ++t) keys[d * kKeys + t] = from_k[t * k.stride + d];
-  }
-  for (std::int64_t t = 0; t < count; ++t) {
-    std::memcpy(values + t * columns, from_v + t * v.stride,
-                static_cast<std::size_t>(depth) * sizeof(float));
-    std::fill(values + t * columns + depth, values + (t + 1) * columns, 0.0f);
-  }
+// The tokens of this step that go into one block of a sequence, for one key head.
+KvWrite write_task(Matrix k, Matrix v, const SequenceRows& s, const AttentionShape& shape,
+                   std::int64_t kv_head, std::int64_t block) {
+  const std::int64_t begin = std::max(s.past, block * kKeys);
+  const std::int64_t row = s.row_begin + begin - s.past;
+  std::byte* memory = s.blocks[static_cast<std::size_t>(block)];
+  KvWrite task;
+  task.k = k.row(row) + kv_head * shape.head_dim;
+  task.v = v.row(row) + kv_head * shape.head_dim;
+  task.k_stride = k.stride;
+  task.v_stride = v.stride;
+  task.first = begin - block * kKeys;
+  task.tokens = std::min(s.past + s.rows, (block + 1) * kKeys) - begin;
+  task.head_dim = shape.head_dim;
+  task.format = format_of(shape.kv_dtype);
+  task.keys = memory + key_offset(shape, kv_head);
+  task.values = memory + value_offset(shape, kv_head);
+  return task;
 }
 
 // One token's scores against all keys of its sequence, out of a block's: what it may not see is -inf.
@@ -258,11 +287,28 @@ void mask_scores(const float* scores, const AttendTask& task, std::int64_t row, 
 
 std::int64_t block_count(std::int64_t tokens) { return (tokens + kKeys - 1) / kKeys; }
 
+// Calls body(item, task, length) for each item, in parallel; `length`: the keys of its sequence.
+template <class Body>
+void for_items(std::span<const SequenceRows> sequences, const AttentionShape& shape, Body body) {
+  const std::vector<Item> items = cut(sequences, shape);
+  parallel_for(static_cast<std::int64_t>(items.size()), 1,
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   const Item& item = items[static_cast<std::size_t>(i)];
+                   AttendTask task = task_of(item, shape);
+                   task.wide = wide_block(task);
+                   body(item, task, item.sequence->past + item.sequence->rows);
+                 }
+               });
+}
+
 }  // namespace
 
-std::size_t OpsCpu::kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim) const {
-  return static_cast<std::size_t>(kv_heads * kKeys * (head_dim + value_stride(head_dim))) *
-         sizeof(float);
+std::size_t OpsCpu::kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim,
+                                   DataType dtype) const {
+  const KvFormat format = format_of(dtype);
+  return static_cast<std::size_t>(kv_heads *
+                                  (key_bytes(format, head_dim) + value_bytes(format, head_dim)));
 }
 
 void OpsCpu::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
@@ -275,10 +321,8 @@ void OpsCpu::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequence
     parallel_for(blocks * shape.kv_heads, std::max<std::int64_t>(1, kChunkFloats / floats),
                  [&](std::int64_t begin, std::int64_t end) {
                    for (std::int64_t i = begin; i < end; ++i) {
-                     const std::int64_t start = (first + i / shape.kv_heads) * kKeys;
-                     const Range tokens = {std::max<std::int64_t>(0, start - s.past),
-                                           std::min(s.rows, start + kKeys - s.past)};
-                     write_block(k, v, s, shape, i % shape.kv_heads, tokens);
+                     kernels_.kv_write(write_task(k, v, s, shape, i % shape.kv_heads,
+                                                  first + i / shape.kv_heads));
                    }
                  });
   }
@@ -291,67 +335,47 @@ void OpsCpu::attention(Matrix q, std::span<const SequenceRows> sequences,
 
 void OpsCpu::attention_scores(Matrix q, std::span<const SequenceRows> sequences,
                               const AttentionShape& shape, float* scores, std::int64_t keys) {
-  const std::vector<Item> items = cut(sequences, shape);
-  parallel_for(
-      static_cast<std::int64_t>(items.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-        thread_local Scratch scratch;
-        for (std::int64_t i = begin; i < end; ++i) {
-          const Item& item = items[static_cast<std::size_t>(i)];
-          AttendTask task = task_of(item, shape);
-          float* block_scores = scratch.floats(task.rows * (kKeys + task.head_dim));
-          float* packed = block_scores + task.rows * kKeys;
-          pack_q(q, item, task, packed);
-          task.packed_q = packed;
-          const std::int64_t length = item.sequence->past + item.sequence->rows;
-          const auto out_row = [&](std::int64_t r) {
-            const std::int64_t head = item.kv_head * task.group + r % task.group;
-            return scores +
-                   (head * q.rows + item.sequence->row_begin + item.first + r / task.group) * keys;
-          };
-          for (std::int64_t block = 0; block < block_count(length); ++block) {
-            kernels_.block_scores(task, block, block_scores);
-            const Range here = {block * kKeys, std::min(length, (block + 1) * kKeys)};
-            for (std::int64_t r = 0; r < task.rows; ++r)
-              mask_scores(block_scores, task, r, block, here, out_row(r));
-          }
-          for (std::int64_t r = 0; r < task.rows; ++r)
-            std::fill(out_row(r) + length, out_row(r) + keys, kMinusInfinity);
-        }
-      });
+  for_items(sequences, shape, [&](const Item& item, AttendTask& task, std::int64_t length) {
+    thread_local Scratch scratch;
+    float* block_scores = scratch.floats(task.rows * (kKeys + task.head_dim));
+    float* packed = block_scores + task.rows * kKeys;
+    pack_q(q, item, task, packed);
+    task.packed_q = packed;
+    const auto out_row = [&](std::int64_t r) {
+      return scores + (head_of(item, task, r) * q.rows + token_of(item, task, r)) * keys;
+    };
+    for (std::int64_t block = 0; block < block_count(length); ++block) {
+      kernels_.block_scores(task, block, block_scores);
+      const Range here = {block * kKeys, std::min(length, (block + 1) * kKeys)};
+      for (std::int64_t r = 0; r < task.rows; ++r)
+        mask_scores(block_scores, task, r, block, here, out_row(r));
+    }
+    for (std::int64_t r = 0; r < task.rows; ++r)
+      std::fill(out_row(r) + length, out_row(r) + keys, kMinusInfinity);
+  });
 }
 
 void OpsCpu::attention_mix(const float* weights, std::int64_t keys,
                            std::span<const SequenceRows> sequences, const AttentionShape& shape,
                            Matrix y) {
-  const std::vector<Item> items = cut(sequences, shape);
-  parallel_for(
-      static_cast<std::int64_t>(items.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-        thread_local Scratch scratch;
-        for (std::int64_t i = begin; i < end; ++i) {
-          const Item& item = items[static_cast<std::size_t>(i)];
-          AttendTask task = task_of(item, shape);
-          const std::int64_t columns = value_stride(task.head_dim);
-          task.values = scratch.floats(task.rows * (columns + kKeys));
-          float* block_weights = task.values + task.rows * columns;
-          std::fill(task.values, block_weights, 0.0f);
-          const std::int64_t length = item.sequence->past + item.sequence->rows;
-          for (std::int64_t block = 0; block < block_count(length); ++block) {
-            const std::int64_t count = std::min<std::int64_t>(kKeys, length - block * kKeys);
-            for (std::int64_t r = 0; r < task.rows; ++r) {
-              const std::int64_t head = item.kv_head * task.group + r % task.group;
-              const std::int64_t row = item.sequence->row_begin + item.first + r / task.group;
-              const float* from = weights + (head * y.rows + row) * keys + block * kKeys;
-              std::copy(from, from + count, block_weights + r * kKeys);
-            }
-            kernels_.block_mix(task, block, count, block_weights);
-          }
-          for (std::int64_t r = 0; r < task.rows; ++r) {
-            float* row = y.row(item.sequence->row_begin + item.first + r / task.group);
-            std::copy_n(task.values + r * columns, task.head_dim,
-                        row + (item.kv_head * task.group + r % task.group) * task.head_dim);
-          }
-        }
-      });
+  for_items(sequences, shape, [&](const Item& item, AttendTask& task, std::int64_t length) {
+    thread_local Scratch scratch;
+    const std::int64_t columns = value_stride(task.head_dim);
+    task.values = scratch.floats(task.rows * (columns + kKeys));
+    float* block_weights = task.values + task.rows * columns;
+    std::fill(task.values, block_weights, 0.0f);
+    for (std::int64_t block = 0; block < block_count(length); ++block) {
+      const std::int64_t count = std::min<std::int64_t>(kKeys, length - block * kKeys);
+      for (std::int64_t r = 0; r < task.rows; ++r) {
+        const float* from =
+            weights + (head_of(item, task, r) * y.rows + token_of(item, task, r)) * keys;
+        std::copy_n(from + block * kKeys, count, block_weights + r * kKeys);
+      }
+      kernels_.block_mix(task, block, count, block_weights);
+    }
+    for (std::int64_t r = 0; r < task.rows; ++r)
+      std::copy_n(task.values + r * columns, task.head_dim, columns_of(y, item, task, r));
+  });
 }
 
 }  // namespace infinilm::cpu

@@ -16,6 +16,9 @@ namespace infinilm::cpu {
 //             or a mask, and vdpbf16ps takes it as it is.
 enum class Format : int { F32, F16, Bf16 };
 
+// How keys and values are kept. Int8: symmetric, one float32 scale for each token of each head.
+enum class KvFormat : int { F32, Bf16, Int8 };
+
 // Activation functions; the order is that of infinilm::HiddenAct.
 enum class Act : int { Silu, Gelu, GeluTanh, Relu };
 
@@ -89,6 +92,37 @@ struct PackPanel {
   std::byte* panel = nullptr;
 };
 
+// Elements from one token's values to the next, so that whole vectors can be read and written.
+constexpr std::int64_t value_stride(std::int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+
+// A head's part of a cache block: keys [D][64], and elsewhere in the block values [64][value_stride(D)]; for Int8 either is
+// followed by the scales of its 64 tokens.
+constexpr std::int64_t kv_bytes(KvFormat format, std::int64_t elements) {
+  return format == KvFormat::F32    ? elements * 4
+         : format == KvFormat::Bf16 ? elements * 2
+                                    : elements + kKeys * 4;
+}
+constexpr std::int64_t key_bytes(KvFormat format, std::int64_t head_dim) {
+  return kv_bytes(format, head_dim * kKeys);
+}
+constexpr std::int64_t value_bytes(KvFormat format, std::int64_t head_dim) {
+  return kv_bytes(format, value_stride(head_dim) * kKeys);
+}
+
+// Tokens of one head on their way into one block: k and v [tokens, D], as the block's tokens [first, first + tokens).
+struct KvWrite {
+  const float* k = nullptr;
+  const float* v = nullptr;
+  std::int64_t k_stride = 0;
+  std::int64_t v_stride = 0;
+  std::int64_t first = 0;
+  std::int64_t tokens = 0;
+  std::int64_t head_dim = 0;
+  KvFormat format = KvFormat::F32;
+  std::byte* keys = nullptr;  // of this head
+  std::byte* values = nullptr;
+};
+
 // Online softmax of some query rows over a run of blocks. Row i of the tile is query token i / group, query head
 // i % group of the key head; it stands at position `position + i / group`.
 struct AttendTask {
@@ -100,17 +134,21 @@ struct AttendTask {
   std::int64_t window = 0;
   float scale = 1.0f;
   const std::byte* const* blocks = nullptr;
-  std::size_t k_offset = 0;  // of this layer's and head's keys [D][64] within a block
-  std::size_t v_offset = 0;  // of its values [64][value_stride(D)]
+  KvFormat format = KvFormat::F32;
+  std::size_t k_offset = 0;  // of this layer's and head's keys within a block
+  std::size_t v_offset = 0;  // of its values
   std::int64_t block_begin = 0;
   std::int64_t block_end = 0;
+  float* wide = nullptr;    // room for one head's keys and values of a block in float32
   float* peak = nullptr;    // [rows]: largest score
   float* total = nullptr;   // [rows]: sum of exp(score - peak)
   float* values = nullptr;  // [rows][value_stride(D)]: sum of exp(score - peak) * v
 };
 
-// Floats from one token's values to the next, so that whole vectors can be read and written.
-constexpr std::int64_t value_stride(std::int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+// Floats of AttendTask::wide.
+constexpr std::int64_t wide_floats(std::int64_t head_dim) {
+  return (head_dim + value_stride(head_dim)) * kKeys;
+}
 
 struct Kernels {
   const char* name = nullptr;
@@ -140,6 +178,7 @@ struct Kernels {
   void (*rope)(float* x, const float* cos, const float* sin, std::int64_t half) noexcept = nullptr;
   void (*softmax)(float* x, std::int64_t n) noexcept = nullptr;
 
+  void (*kv_write)(const KvWrite&) noexcept = nullptr;
   void (*attend)(const AttendTask&) noexcept = nullptr;
   // Adds the result over later blocks (`from`) to the one over earlier blocks (`to`).
   void (*merge)(const AttendTask& from, const AttendTask& to) noexcept = nullptr;

@@ -3,6 +3,7 @@
 #include "cpu/kernels_attention.inl"
 #include "cpu/kernels_base.inl"
 #include "cpu/kernels_gemm.inl"
+#include "cpu/kernels_kv.inl"
 #include "cpu/kernels_pack.inl"
 #include "cpu/kernels_rows.inl"
 
@@ -27,6 +28,7 @@ inline Kernels make_table(const char* name) {
   k.add = add_row;
   k.rope = rope;
   k.softmax = softmax;
+  k.kv_write = kv_write;
   k.attend = attend;
   k.merge = merge;
   k.finish = finish;

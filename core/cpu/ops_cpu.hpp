@@ -30,7 +30,8 @@ class OpsCpu final : public Ops {
   void add(Matrix x, Matrix y) override;
   void rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) override;
 
-  std::size_t kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim) const override;
+  std::size_t kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim,
+                             DataType dtype) const override;
   void kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
                 const AttentionShape& shape) override;
   void attention(Matrix q, std::span<const SequenceRows> sequences, const AttentionShape& shape,

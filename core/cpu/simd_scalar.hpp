@@ -48,4 +48,9 @@ inline F f16(const std::uint16_t* p) {
   return float_of_bits(sign | bits_of_float(float_of_bits(rest << 13) * 0x1p112f));
 }
 
+inline F bf16(const std::uint16_t* p) {
+  return float_of_bits(static_cast<std::uint32_t>(*p) << 16);
+}
+inline F int8(const std::int8_t* p) { return static_cast<float>(*p); }
+
 }  // namespace infinilm::cpu::INFINILM_ISA

@@ -48,8 +48,11 @@ struct Arena::State {
 
 Arena::Arena(std::shared_ptr<Ops> ops) : state_(std::make_shared<State>(std::move(ops))) {}
 
-std::shared_ptr<Buffer> Arena::get(std::size_t nbytes) {
-  const std::size_t size = size_class(nbytes);
+std::shared_ptr<Buffer> Arena::get(std::size_t nbytes) { return lend(nbytes, size_class(nbytes)); }
+
+std::shared_ptr<Buffer> Arena::get_exact(std::size_t nbytes) { return lend(nbytes, nbytes); }
+
+std::shared_ptr<Buffer> Arena::lend(std::size_t nbytes, std::size_t size) {
   std::shared_ptr<Buffer> memory = state_->take(size);
   if (!memory) memory = state_->ops->allocate(size);
   void* data = memory->data();

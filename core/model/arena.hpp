@@ -13,12 +13,17 @@ namespace infinilm {
 class Arena {
  public:
   explicit Arena(std::shared_ptr<Ops> ops);
+  // At least `nbytes`, of memory rounded up so that near sizes share it.
   std::shared_ptr<Buffer> get(std::size_t nbytes);
+  // Just `nbytes`: for what is asked for again and again in one size.
+  std::shared_ptr<Buffer> get_exact(std::size_t nbytes);
   // Marks the end of a step: memory that no recent step has used is given back to the system.
   void end_step();
 
  private:
   struct State;
+  std::shared_ptr<Buffer> lend(std::size_t nbytes, std::size_t size);
+
   std::shared_ptr<State> state_;
 };
 

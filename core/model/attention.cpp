@@ -17,22 +17,27 @@ Matrix rows_of(Matrix x, std::int64_t begin, std::int64_t count) {
 
 }  // namespace
 
-Attention::Attention(const LlamaConfig& config, const LayerWeights& weights, int layer,
-                     std::size_t kv_offset)
+Attention::Attention(const LlamaConfig& config, const LayerWeights& weights, int layer)
     : config_(config), weights_(weights), layer_(layer) {
   shape_.heads = static_cast<std::int64_t>(config.num_attention_heads);
   shape_.kv_heads = static_cast<std::int64_t>(config.num_key_value_heads);
   shape_.head_dim = static_cast<std::int64_t>(config.head_dim());
   shape_.window = static_cast<std::int64_t>(config.sliding_window.value_or(0));
   shape_.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape_.head_dim)));
-  shape_.kv_offset = kv_offset;
+}
+
+AttentionShape Attention::shape_in(const KvLayout& kv) const {
+  AttentionShape shape = shape_;
+  shape.kv_dtype = kv.dtype;
+  shape.kv_offset = static_cast<std::size_t>(layer_) * kv.layer_bytes;
+  return shape;
 }
 
 void Attention::forward(Step& step, const RopeTables& rope, Activation& h, Activation& x) const {
   Heads heads = project(step, h);
   normalize(step, heads);
   rotate(step, rope, heads);
-  step.ops.kv_write(heads.k.view(), heads.v.view(), step.batch.sequences, shape_);
+  step.ops.kv_write(heads.k.view(), heads.v.view(), step.batch.sequences, shape_in(step.batch.kv));
   Activation flat = attend(step, heads);
   step.point(Point::AttnFlatBeforeOProj, layer_, flat, {flat.cols()});
   add_linear(step, flat, weights_.o, Point::AttentionOutput, layer_, x);
@@ -78,7 +83,7 @@ Activation Attention::attend(Step& step, Heads& heads) const {
   if (step.wants(Point::AttentionScores, layer_) || step.wants(Point::AttentionWeights, layer_)) {
     attend_unfused(step, heads.q.view(), y.view());
   } else {
-    step.ops.attention(heads.q.view(), step.batch.sequences, shape_, y.view());
+    step.ops.attention(heads.q.view(), step.batch.sequences, shape_in(step.batch.kv), y.view());
   }
   return y;
 }
@@ -106,13 +111,14 @@ std::vector<Attention::ScoreBlock> Attention::score_blocks(const Step& step) con
 
 void Attention::attend_unfused(Step& step, const Matrix& q, Matrix y) const {
   const Batch& batch = step.batch;
+  const AttentionShape shape = shape_in(batch.kv);
   const std::int64_t keys = batch.longest();
   Shape leading = {shape_.heads, batch.rows()};
   if (batch.is_rectangular()) leading = {batch.leading[0], shape_.heads, batch.leading[1]};
   Activation scores = step.make(shape_.heads * batch.rows(), keys);
   const std::vector<ScoreBlock> blocks = score_blocks(step);
   for (const ScoreBlock& b : blocks) {
-    step.ops.attention_scores(rows_of(q, b.row_begin, b.rows), b.sequences, shape_,
+    step.ops.attention_scores(rows_of(q, b.row_begin, b.rows), b.sequences, shape,
                               scores.view().data + b.offset, keys);
   }
   if (step.wants(Point::AttentionScores, layer_)) {
@@ -123,7 +129,7 @@ void Attention::attend_unfused(Step& step, const Matrix& q, Matrix y) const {
     step.show(Point::AttentionWeights, layer_, scores, leading, {keys});
   }
   for (const ScoreBlock& b : blocks) {
-    step.ops.attention_mix(scores.view().data + b.offset, keys, b.sequences, shape_,
+    step.ops.attention_mix(scores.view().data + b.offset, keys, b.sequences, shape,
                            rows_of(y, b.row_begin, b.rows));
   }
 }

@@ -19,9 +19,7 @@ struct RopeTables {
 // One layer's attention, from its norm's output to o_proj, added to the residual stream.
 class Attention {
  public:
-  // `kv_offset`: where this layer's part of a cache block begins.
-  Attention(const LlamaConfig& config, const LayerWeights& weights, int layer,
-            std::size_t kv_offset);
+  Attention(const LlamaConfig& config, const LayerWeights& weights, int layer);
 
   // h: [T, H], the normed input; x: [T, H], the residual stream, which it adds to.
   void forward(Step& step, const RopeTables& rope, Activation& h, Activation& x) const;
@@ -33,6 +31,8 @@ class Attention {
   Heads project(Step& step, Activation& h) const;
   void normalize(Step& step, Heads& heads) const;
   void rotate(Step& step, const RopeTables& rope, Heads& heads) const;
+  // This layer's attention over the cache of a step.
+  AttentionShape shape_in(const KvLayout& kv) const;
   Activation attend(Step& step, Heads& heads) const;
   // The same from materialised scores and weights, for whoever wants to see them.
   void attend_unfused(Step& step, const Matrix& q, Matrix y) const;
@@ -42,7 +42,7 @@ class Attention {
   const LlamaConfig& config_;
   const LayerWeights& weights_;
   int layer_;
-  AttentionShape shape_;
+  AttentionShape shape_;  // but for what the cache decides
 };
 
 }  // namespace infinilm

@@ -2,10 +2,9 @@
 
 namespace infinilm {
 
-DecoderLayer::DecoderLayer(const LlamaConfig& config, const LayerWeights& weights, int layer,
-                           std::size_t kv_offset)
+DecoderLayer::DecoderLayer(const LlamaConfig& config, const LayerWeights& weights, int layer)
     : weights_(weights),
-      attention_(config, weights, layer, kv_offset),
+      attention_(config, weights, layer),
       mlp_(config, weights, layer),
       eps_(static_cast<float>(config.rms_norm_eps)),
       layer_(layer) {}

@@ -1,8 +1,6 @@
 // One layer of the decoder: attention and MLP, each behind a norm and beside the residual stream.
 #pragma once
 
-#include <cstddef>
-
 #include "infinilm/config.hpp"
 #include "model/attention.hpp"
 #include "model/mlp.hpp"
@@ -11,8 +9,7 @@ namespace infinilm {
 
 class DecoderLayer {
  public:
-  DecoderLayer(const LlamaConfig& config, const LayerWeights& weights, int layer,
-               std::size_t kv_offset);
+  DecoderLayer(const LlamaConfig& config, const LayerWeights& weights, int layer);
   // x: [T, H], the residual stream, changed in place.
   void forward(Step& step, const RopeTables& rope, Activation& x) const;
 

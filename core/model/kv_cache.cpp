@@ -7,12 +7,9 @@
 
 namespace infinilm {
 
-KvCacheState::KvCacheState(std::shared_ptr<const void> owner, Arena arena, std::size_t block_bytes,
+KvCacheState::KvCacheState(std::shared_ptr<const void> owner, Arena arena, KvLayout layout,
                            std::size_t batch_size)
-    : owner_(std::move(owner)),
-      arena_(std::move(arena)),
-      block_bytes_(block_bytes),
-      slots_(batch_size) {
+    : owner_(std::move(owner)), arena_(std::move(arena)), layout_(layout), slots_(batch_size) {
   check(batch_size >= 1, "a KV cache needs a batch size of at least 1, found ", batch_size);
 }
 
@@ -57,7 +54,7 @@ std::size_t KvCacheState::nbytes() const {
   const std::lock_guard lock(mutex_);
   std::size_t blocks = 0;
   for (const Slot& s : slots_) blocks += s.blocks.size();
-  return blocks * block_bytes_;
+  return blocks * block_bytes();
 }
 
 std::span<std::byte* const> KvCacheState::reserve(std::size_t slot, std::size_t count) {
@@ -66,7 +63,7 @@ std::span<std::byte* const> KvCacheState::reserve(std::size_t slot, std::size_t 
   Slot& s = slots_[slot];
   const std::size_t blocks = (s.tokens.size() + count + kKvBlock - 1) / kKvBlock;
   while (s.blocks.size() < blocks) {
-    std::shared_ptr<Buffer> block = arena_.get(block_bytes_);
+    std::shared_ptr<Buffer> block = arena_.get_exact(block_bytes());
     s.pointers.reserve(s.blocks.size() + 1);
     s.blocks.push_back(std::move(block));
     s.pointers.push_back(s.blocks.back()->data());
@@ -80,6 +77,7 @@ void KvCacheState::commit(std::size_t slot, std::span<const std::int64_t> ids) {
   tokens.insert(tokens.end(), ids.begin(), ids.end());
 }
 
+DataType KvCache::dtype() const { return state_->layout().dtype; }
 std::size_t KvCache::batch_size() const { return state_->batch_size(); }
 std::size_t KvCache::length(std::size_t slot) const { return state_->length(slot); }
 TokenIds KvCache::tokens(std::size_t slot) const { return state_->tokens(slot); }

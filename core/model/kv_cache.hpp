@@ -13,14 +13,21 @@
 
 namespace infinilm {
 
+// How a block keeps keys and values: layer after layer.
+struct KvLayout {
+  DataType dtype = DataType::F32;
+  std::size_t layer_bytes = 0;
+  std::size_t layers = 0;
+};
+
 class KvCacheState {
  public:
-  // `owner`: whoever may write here; compared, never followed, and held so that no other gets its address. `block_bytes`:
-  // for all layers.
-  KvCacheState(std::shared_ptr<const void> owner, Arena arena, std::size_t block_bytes,
+  // `owner`: whoever may write here; compared, never followed, and held so that no other gets its address.
+  KvCacheState(std::shared_ptr<const void> owner, Arena arena, KvLayout layout,
                std::size_t batch_size);
 
   const void* owner() const noexcept { return owner_.get(); }
+  const KvLayout& layout() const noexcept { return layout_; }
   std::size_t batch_size() const noexcept { return slots_.size(); }
   std::size_t length(std::size_t slot) const;
   TokenIds tokens(std::size_t slot) const;
@@ -51,10 +58,11 @@ class KvCacheState {
     std::vector<std::byte*> pointers;  // to the blocks' memory
   };
   const Slot& at(std::size_t slot) const;
+  std::size_t block_bytes() const noexcept { return layout_.layers * layout_.layer_bytes; }
 
   std::shared_ptr<const void> owner_;
   Arena arena_;
-  std::size_t block_bytes_;
+  const KvLayout layout_;
   mutable std::mutex mutex_;  // guards slots_ against readers on other threads
   std::vector<Slot> slots_;
   std::atomic<bool> used_{false};

@@ -24,21 +24,22 @@ Llama::Llama(LlamaConfig config, std::shared_ptr<Ops> ops, LlamaWeights weights)
       ops_(std::move(ops)),
       arena_(ops_),
       weights_(std::move(weights)),
-      rotary_(config_),
-      kv_layer_bytes_(ops_->kv_block_bytes(static_cast<std::int64_t>(config_.num_key_value_heads),
-                                           static_cast<std::int64_t>(config_.head_dim()))) {
+      rotary_(config_) {
   layers_.reserve(weights_.layers.size());
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
-    layers_.emplace_back(config_, weights_.layers[i], static_cast<int>(i), i * kv_layer_bytes_);
+    layers_.emplace_back(config_, weights_.layers[i], static_cast<int>(i));
   }
   models.fetch_add(1, std::memory_order_relaxed);
 }
 
 Llama::~Llama() { models.fetch_sub(1, std::memory_order_relaxed); }
 
-std::shared_ptr<KvCacheState> Llama::new_cache(std::size_t batch_size) const {
-  return std::make_shared<KvCacheState>(identity_, arena_, layers_.size() * kv_layer_bytes_,
-                                        batch_size);
+std::shared_ptr<KvCacheState> Llama::new_cache(std::size_t batch_size, DataType dtype) const {
+  const std::size_t layer_bytes =
+      ops_->kv_block_bytes(static_cast<std::int64_t>(config_.num_key_value_heads),
+                           static_cast<std::int64_t>(config_.head_dim()), dtype);
+  return std::make_shared<KvCacheState>(identity_, arena_,
+                                        KvLayout{dtype, layer_bytes, layers_.size()}, batch_size);
 }
 
 Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,

@@ -28,7 +28,7 @@ class Llama {
   Ops& ops() const noexcept { return *ops_; }
   Arena& arena() const noexcept { return arena_; }
 
-  std::shared_ptr<KvCacheState> new_cache(std::size_t batch_size) const;
+  std::shared_ptr<KvCacheState> new_cache(std::size_t batch_size, DataType dtype) const;
   // The owner() of its caches, which may outlive it.
   const void* identity() const noexcept { return identity_.get(); }
 
@@ -46,7 +46,6 @@ class Llama {
   mutable Arena arena_;
   LlamaWeights weights_;
   RotaryEmbedding rotary_;
-  std::size_t kv_layer_bytes_;
   std::vector<DecoderLayer> layers_;
 };
 

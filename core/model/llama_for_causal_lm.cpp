@@ -79,6 +79,7 @@ Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
         "this KV cache belongs to another model; make one with model.new_cache()");
   check_ids(request.batch.ids, config.vocab_size);
   const KvCacheState::Use use(cache);
+  request.batch.kv = cache.layout();
   StepInfo info{step_number, {}};
   for (std::size_t i = 0; i < request.slots.size(); ++i) {
     SequenceRows& s = request.batch.sequences[i];
@@ -135,12 +136,14 @@ LlamaConfig with_compute_dtype(LlamaConfig config) {
 
 }  // namespace
 
-LlamaForCausalLM::LlamaForCausalLM(const LlamaConfig& config, const std::string& device)
+LlamaForCausalLM::LlamaForCausalLM(const LlamaConfig& config, const std::string& device,
+                                   std::optional<DataType> kv_cache_dtype)
     : config_(with_compute_dtype(config)),
       device_(device),
+      kv_cache_dtype_(kv_cache_dtype.value_or(config_.dtype)),
       hooks_(std::make_shared<HookConnection>(nullptr, config.num_hidden_layers, "")) {
   config_.check();
-  ops_for(device_);  // throws where there is no such device
+  ops_for(device_)->kv_block_bytes(1, 1, kv_cache_dtype_);  // throws for what the device has not
 }
 
 LlamaForCausalLM::~LlamaForCausalLM() = default;
@@ -153,7 +156,7 @@ std::shared_ptr<LlamaForCausalLM> LlamaForCausalLM::from_pretrained(const std::s
     check_compute_dtype(*options.dtype);
     config.dtype = *options.dtype;
   }
-  auto model = std::make_shared<LlamaForCausalLM>(config, options.device);
+  auto model = std::make_shared<LlamaForCausalLM>(config, options.device, options.kv_cache_dtype);
   const LlamaConfig& own = model->config_;
   const Checkpoint checkpoint = Checkpoint::open(directory);
   const auto ops = ops_for(model->device_);
@@ -170,6 +173,7 @@ std::shared_ptr<LlamaForCausalLM> LlamaForCausalLM::from_pretrained(const std::s
 
 LlamaConfig LlamaForCausalLM::config() const { return config_; }
 Device LlamaForCausalLM::device() const { return device_; }
+DataType LlamaForCausalLM::kv_cache_dtype() const { return kv_cache_dtype_; }
 
 bool LlamaForCausalLM::is_loaded() const noexcept {
   const std::lock_guard lock(mutex_);
@@ -200,7 +204,7 @@ Tensor LlamaForCausalLM::forward(const Tensor& input_ids, const std::shared_ptr<
   pick_logit_rows(request, logits_to_keep);
   request.logit_leading = input_ids.shape();
   request.logit_leading.back() = static_cast<std::int64_t>(request.logit_rows.size() / batch);
-  const auto state = cache ? cache->state() : llama->new_cache(batch);
+  const auto state = cache ? cache->state() : llama->new_cache(batch, kv_cache_dtype_);
   const auto [hooks, number] = begin_step();
   return run(*llama, hooks, number, std::move(request), *state, frontend);
 }
@@ -227,8 +231,10 @@ Tensor LlamaForCausalLM::forward_packed(const std::vector<TokenIds>& ids,
   return run(*llama, hooks, number, std::move(request), *cache->state(), frontend);
 }
 
-std::shared_ptr<KvCache> LlamaForCausalLM::new_cache(std::size_t batch_size) const {
-  return std::make_shared<KvCache>(loaded()->new_cache(batch_size));
+std::shared_ptr<KvCache> LlamaForCausalLM::new_cache(std::size_t batch_size,
+                                                     std::optional<DataType> dtype) const {
+  return std::make_shared<KvCache>(
+      loaded()->new_cache(batch_size, dtype.value_or(kv_cache_dtype_)));
 }
 
 void LlamaForCausalLM::load_state_dict(const std::map<std::string, Tensor>& state) {

@@ -8,6 +8,7 @@
 
 #include "hooks/plan.hpp"
 #include "model/arena.hpp"
+#include "model/kv_cache.hpp"
 #include "ops/ops.hpp"
 
 namespace infinilm {
@@ -17,6 +18,7 @@ namespace infinilm {
 struct Batch {
   std::vector<std::int64_t> ids;
   std::vector<SequenceRows> sequences;
+  KvLayout kv;  // of the sequences' blocks
   Shape leading;
 
   std::int64_t rows() const noexcept { return static_cast<std::int64_t>(ids.size()); }

@@ -196,12 +196,12 @@ class CachedKeys {
  public:
   CachedKeys(const Tensor& q, const Tensor& k, const Tensor& v,
              const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& lengths,
-             std::int64_t window, double scale) {
+             std::int64_t window, double scale, DataType dtype) {
     check_shapes(q, k, v, window);
     check_lengths(q, k, rows, lengths);
     const std::int64_t kv_heads = k.shape()[1], head_dim = k.shape()[2];
-    shape_ = {q.shape()[1], kv_heads, head_dim, window, static_cast<float>(scale), 0};
-    block_bytes_ = cpu()->kv_block_bytes(kv_heads, head_dim);
+    shape_ = {q.shape()[1], kv_heads, head_dim, window, static_cast<float>(scale), dtype, 0};
+    block_bytes_ = cpu()->kv_block_bytes(kv_heads, head_dim, dtype);
     std::int64_t tokens = 0, queries = 0;
     blocks_.resize(rows.size());
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -279,10 +279,10 @@ Tensor scores_of(const Tensor& q, const CachedKeys& cache, std::int64_t keys) {
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
                  const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& lengths,
-                 std::int64_t window, double scale, bool fused) {
+                 std::int64_t window, double scale, bool fused, DataType kv_dtype) {
   const Tensor qs = activations("q", q, 3), ks = activations("k", k, 3),
                vs = activations("v", v, 3);
-  const CachedKeys cache(qs, ks, vs, rows, lengths, window, scale);
+  const CachedKeys cache(qs, ks, vs, rows, lengths, window, scale, kv_dtype);
   const std::int64_t tokens = q.shape()[0], columns = q.shape()[1] * q.shape()[2];
   const Tensor y = Tensor::empty(q.shape());
   if (fused) {
@@ -299,10 +299,10 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
 }
 
 Tensor attention_scores(const Tensor& q, const Tensor& k, const std::vector<std::int64_t>& rows,
-                        const std::vector<std::int64_t>& lengths, std::int64_t window,
-                        double scale) {
+                        const std::vector<std::int64_t>& lengths, std::int64_t window, double scale,
+                        DataType kv_dtype) {
   const Tensor qs = activations("q", q, 3), ks = activations("k", k, 3);
-  const CachedKeys cache(qs, ks, ks, rows, lengths, window, scale);
+  const CachedKeys cache(qs, ks, ks, rows, lengths, window, scale, kv_dtype);
   return scores_of(qs, cache, longest_of(lengths));
 }
 

@@ -60,7 +60,8 @@ struct AttentionShape {
   std::int64_t kv_heads = 0;  // K; query head h reads key head h / (A / K)
   std::int64_t head_dim = 0;  // D
   std::int64_t window = 0;
-  float scale = 1.0f;         // D^-0.5
+  float scale = 1.0f;                 // D^-0.5
+  DataType kv_dtype = DataType::F32;  // of keys and values in the cache
   std::size_t kv_offset = 0;  // where this layer begins within a block: layer * kv_block_bytes()
 };
 
@@ -97,8 +98,10 @@ class Ops {
   // (a, b) -> (a cos - b sin, b cos + a sin) for a = x[i], b = x[i + D/2]. cos, sin: [rows, D/2].
   virtual void rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) = 0;
 
-  // Bytes of one layer's keys and values of a block.
-  virtual std::size_t kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim) const = 0;
+  // Bytes of one layer's keys and values of a block. ValueError for a dtype that no cache here has: F32 is exact, BF16 rounds
+  // to nearest even, I8 to 255 steps of a scale for each token and head (its largest magnitude / 127).
+  virtual std::size_t kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim,
+                                     DataType dtype) const = 0;
   // Writes k and v [T, K * D] at the positions of the sequences.
   virtual void kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
                         const AttentionShape& shape) = 0;

@@ -24,13 +24,15 @@
 
 %extend infinilm::LlamaForCausalLM {
   /// Reads a HuggingFace directory as it is. `dtype`: the compute type, by default what the checkpoint's config names.
-  /// `progress(done, total)` hears how many bytes are read. Never half loaded.
+  /// `progress(done, total)` hears how many bytes are read. `kv_cache_dtype`: of the caches, by default the compute type.
+  /// Never half loaded.
   static std::shared_ptr<infinilm::LlamaForCausalLM> from_pretrained(
       infinilm::Frontend& frontend, const std::string& directory, const std::string& device = "cpu",
       std::optional<infinilm::DataType> dtype = std::nullopt,
-      infinilm::ProgressCallback progress = nullptr) {
-    return infinilm::LlamaForCausalLM::from_pretrained(directory, {device, dtype, std::move(progress)},
-                                                       frontend);
+      infinilm::ProgressCallback progress = nullptr,
+      std::optional<infinilm::DataType> kv_cache_dtype = std::nullopt) {
+    return infinilm::LlamaForCausalLM::from_pretrained(
+        directory, {device, dtype, std::move(progress), kv_cache_dtype}, frontend);
   }
 
   /// input_ids: int64 [tokens] or [batch, tokens] -> float32 logits [tokens, V] or [batch, tokens, V]; with

@@ -53,6 +53,7 @@ INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
 %rename(_save_safetensors) infinilm::save_safetensors;
 %rename(_empty) infinilm::Tensor::empty;
 %rename(_from_pretrained) infinilm::LlamaForCausalLM::from_pretrained;
+%rename(_new_cache) infinilm::LlamaForCausalLM::new_cache;
 %rename(_forward) infinilm::LlamaForCausalLM::forward;
 %rename(_set_hook_registry) infinilm::LlamaForCausalLM::set_hook_registry;
 %rename(_hook_registry) infinilm::LlamaForCausalLM::hook_registry;
@@ -68,9 +69,12 @@ INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
         self._set_fields(fields)
 %}
 %feature("shadow") infinilm::LlamaForCausalLM::LlamaForCausalLM %{
-    def __init__(self, config, device="cpu"):
-        r"""A model without weights, to be filled by `load_state_dict`. ValueError for an invalid config."""
-        _engine.LlamaForCausalLM_swiginit(self, _engine.new_LlamaForCausalLM(config, device))
+    def __init__(self, config, device="cpu", kv_cache_dtype=None):
+        r"""
+        A model without weights, to be filled by `load_state_dict`. `kv_cache_dtype`: float32, bfloat16 or int8, by
+        default the compute type. ValueError for an invalid config.
+        """
+        _engine.LlamaForCausalLM_swiginit(self, _engine.new_LlamaForCausalLM(config, device, kv_cache_dtype))
 %}
 %feature("shadow") infinilm::Generation::Generation %{
     def __init__(self, model, prompts, config, processors=(), cache=None):

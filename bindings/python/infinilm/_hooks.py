@@ -67,7 +67,7 @@ class KvCacheMethods:
 
     def _represent(self) -> str:
         lengths = [self.length(i) for i in range(self.batch_size())]  # type: ignore[attr-defined]
-        return f"KvCache(lengths={lengths})"
+        return f"KvCache(lengths={lengths}, dtype={self.dtype()})"  # type: ignore[attr-defined]
 
 
 class ModelMethods:
@@ -82,14 +82,23 @@ class ModelMethods:
         device: str = "cpu",
         dtype: Any = None,
         progress: Callable[[int, int], object] | None = None,
+        kv_cache_dtype: Any = None,
     ) -> LlamaForCausalLM:
         """Read a HuggingFace directory as it is: config.json, and model.safetensors or its shards.
 
-        ``dtype``: the compute type, by default what the checkpoint's config names. ``progress(done, total)`` hears how
-        many bytes are read. FileNotFoundError, ValueError, OSError; never half loaded.
+        ``dtype``: the compute type, by default what the checkpoint's config names. ``kv_cache_dtype``: of the caches,
+        by default the compute type. ``progress(done, total)`` hears how many bytes are read. FileNotFoundError,
+        ValueError, OSError; never half loaded.
         """
-        model: LlamaForCausalLM = cls._from_pretrained(directory, device, dtype, progress)  # type: ignore[attr-defined]
+        model: LlamaForCausalLM = cls._from_pretrained(  # type: ignore[attr-defined]
+            directory, device, dtype, progress, kv_cache_dtype
+        )
         return model
+
+    def new_cache(self, batch_size: int = 1, dtype: Any = None) -> KvCache:
+        """Make an empty cache; ``dtype``: float32, bfloat16 or int8, by default ``kv_cache_dtype()``."""
+        cache: KvCache = self._new_cache(batch_size, dtype)  # type: ignore[attr-defined]
+        return cache
 
     def forward(
         self, input_ids: Any, cache: KvCache | None = None, logits_to_keep: int = 0

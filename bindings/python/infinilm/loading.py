@@ -24,6 +24,8 @@ def load(
     device: str = "cpu",
     dtype: Any = None,
     progress: Progress | bool = None,
+    *,
+    kv_cache_dtype: Any = None,
 ) -> LoadedModel:
     """Read a HuggingFace directory: the model and its tokenizer, together. Arguments as ``from_pretrained``.
 
@@ -33,7 +35,9 @@ def load(
     >>> model, tokenizer = infinilm.load(infinilm.sample_model())
     """
     tokenizer = Tokenizer.from_pretrained(directory)  # first: it is quick to fail
-    model = LlamaForCausalLM.from_pretrained(directory, device, dtype, progress=progress)
+    model = LlamaForCausalLM.from_pretrained(
+        directory, device, dtype, kv_cache_dtype=kv_cache_dtype, progress=progress
+    )
     model.tokenizer = tokenizer
     return LoadedModel(model, tokenizer)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import engine
 from . import generation as _generation
+from .dtypes import DataType
 from .progress import Progress, reporting
 from .token_input import read_array
 
@@ -33,9 +34,14 @@ class LlamaForCausalLM:
     True
     """
 
-    def __init__(self, config: engine.LlamaConfig, device: str = "cpu") -> None:
-        """Make a model without weights, to be filled by ``load_state_dict``; using it before is an error."""
-        self._set_up(engine.LlamaForCausalLM(config, device), None)
+    def __init__(
+        self, config: engine.LlamaConfig, device: str = "cpu", *, kv_cache_dtype: Any = None
+    ) -> None:
+        """Make a model without weights, to be filled by ``load_state_dict``; using it before is an error.
+
+        ``kv_cache_dtype``: as in ``from_pretrained``.
+        """
+        self._set_up(engine.LlamaForCausalLM(config, device, kv_cache_dtype), None)
 
     def _set_up(self, model: engine.LlamaForCausalLM, directory: str | None) -> None:
         self._engine = model
@@ -51,20 +57,24 @@ class LlamaForCausalLM:
         device: str = "cpu",
         dtype: Any = None,
         *,
+        kv_cache_dtype: Any = None,
         progress: Progress | bool = None,
     ) -> LlamaForCausalLM:
         """Read a HuggingFace directory as it is: ``config.json`` and ``model.safetensors``, single or sharded.
 
         ``dtype``: what to compute in, ``"float32"`` or ``"bfloat16"``; by default what the
-        checkpoint's config names. ``progress``: True for a bar on a terminal, or ``callback(done,
-        total)`` in bytes.
+        checkpoint's config names. ``kv_cache_dtype``: what keys and values are kept in, ``"float32"``
+        (exact), ``"bfloat16"`` (half the memory) or ``"int8"`` (a quarter); by default what is computed
+        in. ``progress``: True for a bar on a terminal, or ``callback(done, total)`` in bytes.
 
         Raises ``FileNotFoundError``, ``ValueError`` (a damaged or unsupported checkpoint, by file,
         tensor and value) or ``OSError``; a model is never half loaded.
         """
         path = os.fspath(directory)
         with reporting(progress, "loading weights") as callback:
-            loaded = engine.LlamaForCausalLM.from_pretrained(path, device, dtype, callback)
+            loaded = engine.LlamaForCausalLM.from_pretrained(
+                path, device, dtype, callback, kv_cache_dtype
+            )
         model = cls.__new__(cls)
         model._set_up(loaded, path)
         return model
@@ -154,9 +164,12 @@ class LlamaForCausalLM:
         """
         return _generation.stream(self, prompt, options)
 
-    def new_cache(self, batch_size: int = 1) -> engine.KvCache:
-        """Make an empty KV cache for ``forward`` and ``generate`` of this model."""
-        return self._engine.new_cache(batch_size)
+    def new_cache(self, batch_size: int = 1, dtype: Any = None) -> engine.KvCache:
+        """Make an empty KV cache for ``forward`` and ``generate`` of this model.
+
+        ``dtype``: ``"float32"``, ``"bfloat16"`` or ``"int8"``; by default the model's ``kv_cache_dtype``.
+        """
+        return self._engine.new_cache(batch_size, dtype)
 
     # What belongs to it
 
@@ -206,6 +219,11 @@ class LlamaForCausalLM:
     def device(self) -> engine.Device:
         """Where the weights are."""
         return self._engine.device()
+
+    @property
+    def kv_cache_dtype(self) -> DataType:
+        """What the caches that the model makes keep keys and values in."""
+        return self._engine.kv_cache_dtype()
 
     @property
     def nbytes(self) -> int:

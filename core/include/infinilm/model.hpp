@@ -28,6 +28,7 @@ class KvCache {
  public:
   explicit KvCache(std::shared_ptr<KvCacheState> state) : state_(std::move(state)) {}
   std::size_t batch_size() const;
+  DataType dtype() const;  ///< of keys and values: F32, BF16 or I8
   /// Tokens held for sequence `slot`. IndexError.
   std::size_t length(std::size_t slot = 0) const;
   /// Their ids, in order.
@@ -55,13 +56,15 @@ struct LoadOptions {
   std::string device = "cpu";
   std::optional<DataType> dtype;  ///< compute type; none: what the checkpoint's config names
   ProgressCallback progress;      ///< may be null
+  std::optional<DataType> kv_cache_dtype;  ///< of the caches; none: the compute type
 };
 
 class LlamaForCausalLM {
  public:
   /// A model without weights, to be filled by `load_state_dict`. ValueError for an invalid config. One that names
-  /// float16 computes in float32 on the CPU.
-  explicit LlamaForCausalLM(const LlamaConfig& config, const std::string& device = "cpu");
+  /// float16 computes in float32 on the CPU. `kv_cache_dtype`: F32, BF16 or I8, by default the compute type.
+  explicit LlamaForCausalLM(const LlamaConfig& config, const std::string& device = "cpu",
+                            std::optional<DataType> kv_cache_dtype = std::nullopt);
   /// Reads a HuggingFace directory as it is. FileNotFoundError, ValueError, OsError; never half loaded.
   static std::shared_ptr<LlamaForCausalLM> from_pretrained(const std::string& directory,
                                                            const LoadOptions& options,
@@ -70,6 +73,7 @@ class LlamaForCausalLM {
 
   LlamaConfig config() const;
   Device device() const;
+  DataType kv_cache_dtype() const;  ///< of the caches it makes
   bool is_loaded() const noexcept;
   std::size_t nbytes() const;  ///< of the packed weights
 
@@ -84,7 +88,9 @@ class LlamaForCausalLM {
   Tensor forward_packed(const std::vector<TokenIds>& ids, const std::vector<std::size_t>& slots,
                         const std::shared_ptr<KvCache>& cache, LogitRows rows, Frontend& frontend);
 
-  std::shared_ptr<KvCache> new_cache(std::size_t batch_size = 1) const;
+  /// An empty cache. `dtype`: F32, BF16 or I8, by default `kv_cache_dtype()`.
+  std::shared_ptr<KvCache> new_cache(std::size_t batch_size = 1,
+                                     std::optional<DataType> dtype = std::nullopt) const;
 
   /// HF names -> tensors. Strict: missing or unexpected names and wrong shapes are a ValueError that lists
   /// them, and the model stays as it was. Tensors may be F32, F16 or BF16 and are copied.
@@ -106,6 +112,7 @@ class LlamaForCausalLM {
 
   const LlamaConfig config_;
   const Device device_;
+  const DataType kv_cache_dtype_;
   mutable std::mutex mutex_;  ///< guards what follows
   std::shared_ptr<const Llama> llama_;
   std::shared_ptr<HookConnection> hooks_;

@@ -48,12 +48,13 @@ Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin);
 Tensor softmax(const Tensor& x);
 /// Attention of ragged sequences: the last `rows[i]` of the `lengths[i]` tokens of sequence i are queries.
 /// q: [sum rows, A, D]; k, v: [sum lengths, K, D] -> [sum rows, A, D]. `fused` false: by scores, softmax, mix.
+/// `kv_dtype`: what the cache rounds k and v to, F32, BF16 or I8.
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
                  const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& lengths,
-                 std::int64_t window, double scale, bool fused);
+                 std::int64_t window, double scale, bool fused, DataType kv_dtype);
 /// [A, sum rows, longest length], scaled and masked with -inf.
 Tensor attention_scores(const Tensor& q, const Tensor& k, const std::vector<std::int64_t>& rows,
-                        const std::vector<std::int64_t>& lengths, std::int64_t window,
-                        double scale);
+                        const std::vector<std::int64_t>& lengths, std::int64_t window, double scale,
+                        DataType kv_dtype);
 
 }  // namespace infinilm::operations

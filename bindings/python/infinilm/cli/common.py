@@ -34,6 +34,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype", metavar="NAME", help="float32 or bfloat16 (default: what the checkpoint says)"
     )
+    group.add_argument(
+        "--kv-cache-dtype",
+        metavar="NAME",
+        help="float32, bfloat16 or int8, for keys and values (default: what is computed in)",
+    )
     group.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
 
@@ -101,7 +106,13 @@ def load(arguments: argparse.Namespace) -> LoadedModel:
 
     set_threads(arguments)
     directory = model_directory(arguments.model)
-    return load(directory, arguments.device, arguments.dtype, progress=True)
+    return load(
+        directory,
+        arguments.device,
+        arguments.dtype,
+        progress=True,
+        kv_cache_dtype=arguments.kv_cache_dtype,
+    )
 
 
 def model_directory(name: str | None) -> str:
