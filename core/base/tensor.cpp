@@ -52,10 +52,12 @@ void copy_rows(const Tensor& from, std::size_t dim, const std::byte* source, std
 
 }  // namespace
 
-Buffer::Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner)
+Buffer::Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner,
+               bool from_file)
     : data_(static_cast<std::byte*>(data)),
       nbytes_(nbytes),
       device_(device),
+      from_file_(from_file),
       owner_(std::move(owner)) {
   buffers.fetch_add(1, std::memory_order_relaxed);
 }

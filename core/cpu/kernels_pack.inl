@@ -41,17 +41,37 @@ inline i64 panel_index(Format format, i64 k, int n) {
 }
 
 // Columns are taken 32 at a time: that many elements of each row are a cache line or two, and what is written stays in L1.
-template <class From, class To, class Convert>
-inline void transpose_panel(const PackPanel& p, Convert convert) {
-  constexpr i64 kColumns = 32;
-  To* panel = reinterpret_cast<To*>(p.panel);
-  for (i64 k0 = 0; k0 < p.depth; k0 += kColumns) {
-    const i64 k1 = smaller(k0 + kColumns, p.depth);
+constexpr i64 kPackColumns = 32;
+
+// F32 and F16, as they are.
+template <class Element>
+inline void transpose_panel(const PackPanel& p) {
+  Element* panel = reinterpret_cast<Element*>(p.panel);
+  for (i64 k0 = 0; k0 < p.depth; k0 += kPackColumns) {
+    const i64 k1 = smaller(k0 + kPackColumns, p.depth);
     for (int n = 0; n < p.rows; ++n) {
-      for (i64 k = k0; k < k1; ++k) {
-        panel[panel_index(p.format, k, n)] = convert(read<From>(p.source, n * p.depth + k));
+      for (i64 k = k0; k < k1; ++k) panel[k * kNr + n] = read<Element>(p.source, n * p.depth + k);
+    }
+  }
+}
+
+// To Bf16: convert(element) gives its 16 bits, two of which are written at a time.
+template <class From, class Convert>
+inline void transpose_pairs(const PackPanel& p, Convert convert) {
+  u32* panel = reinterpret_cast<u32*>(p.panel);
+  const i64 even = p.depth / 2 * 2;
+  for (i64 k0 = 0; k0 < even; k0 += kPackColumns) {
+    const i64 k1 = smaller(k0 + kPackColumns, even);
+    for (int n = 0; n < p.rows; ++n) {
+      for (i64 k = k0; k < k1; k += 2) {
+        const u32 first = convert(read<From>(p.source, n * p.depth + k));
+        const u32 second = convert(read<From>(p.source, n * p.depth + k + 1));
+        panel[k / 2 * kNr + n] = first | second << 16;
       }
     }
+  }
+  for (int n = 0; n < p.rows && even < p.depth; ++n) {
+    panel[even / 2 * kNr + n] = convert(read<From>(p.source, n * p.depth + even));
   }
 }
 
@@ -61,16 +81,15 @@ void pack_panel(const PackPanel& p) noexcept {
   if (p.rows < kNr || depth != p.depth) {
     __builtin_memset(p.panel, 0, static_cast<std::size_t>(depth * kNr * size));
   }
-  if (p.format == p.source_format) {
-    if (size == 4) {
-      transpose_panel<u32, u32>(p, [](u32 v) { return v; });
-    } else {
-      transpose_panel<u16, u16>(p, [](u16 v) { return v; });
-    }
-  } else if (p.source_format == Format::F32) {
-    transpose_panel<float, u16>(p, [](float v) { return static_cast<u16>(to_bf16(v)); });
-  } else {
-    transpose_panel<u16, u16>(p, [](u16 v) { return static_cast<u16>(to_bf16(from_f16(v))); });
+  if (p.format == Format::F32) return transpose_panel<u32>(p);
+  if (p.format == Format::F16) return transpose_panel<u16>(p);
+  switch (p.source_format) {
+    case Format::F32:
+      return transpose_pairs<float>(p, [](float v) { return to_bf16(v); });
+    case Format::F16:
+      return transpose_pairs<u16>(p, [](u16 v) { return to_bf16(from_f16(v)); });
+    case Format::Bf16:
+      return transpose_pairs<u16>(p, [](u16 v) { return static_cast<u32>(v); });
   }
 }
 

@@ -155,8 +155,9 @@ const float* bias_at(std::span<const float* const> bias, std::size_t part, std::
 
 }  // namespace
 
-std::unique_ptr<Weight> OpsCpu::pack(std::span<const Tensor> parts, DataType compute) {
-  return std::make_unique<PackedWeight>(kernels_, parts, compute);
+std::unique_ptr<Weight> OpsCpu::pack(std::span<const Tensor> parts, DataType compute,
+                                     const PartPacked& packed) {
+  return std::make_unique<PackedWeight>(kernels_, parts, compute, packed);
 }
 
 Tensor OpsCpu::unpack(const Weight& weight, std::size_t part) {

@@ -17,7 +17,8 @@ class OpsCpu final : public Ops {
   Device device() const override { return Device(); }
   std::shared_ptr<Buffer> allocate(std::size_t nbytes) override { return host_memory(nbytes); }
 
-  std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute) override;
+  std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
+                               const PartPacked& packed) override;
   Tensor unpack(const Weight& weight, std::size_t part) override;
 
   void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) override;

@@ -1,5 +1,7 @@
 #include "cpu/weight.hpp"
 
+#include <algorithm>
+
 #include "cpu/memory.hpp"
 #include "cpu/pool.hpp"
 #include "infinilm/error.hpp"
@@ -25,7 +27,8 @@ std::size_t element_size(Format format) { return format == Format::F32 ? 4 : 2; 
 
 }  // namespace
 
-PackedWeight::PackedWeight(const Kernels& kernels, std::span<const Tensor> parts, DataType compute)
+PackedWeight::PackedWeight(const Kernels& kernels, std::span<const Tensor> parts, DataType compute,
+                           const PartPacked& packed)
     : kernels_(kernels), inputs_(parts.front().shape()[1]), round_bf16_(compute == DataType::BF16) {
   format_ = round_bf16_ ? Format::Bf16 : format_of(parts.front().dtype());
   const std::int64_t depth = format_ == Format::Bf16 ? padded_depth(inputs_, kernels.depth_step) : inputs_;
@@ -36,7 +39,21 @@ PackedWeight::PackedWeight(const Kernels& kernels, std::span<const Tensor> parts
     count += (source.shape()[0] + kernels.nr - 1) / kernels.nr;
   }
   memory_ = host_memory(static_cast<std::size_t>(count) * panel_bytes_);
-  for (std::size_t i = 0; i < parts.size(); ++i) pack(parts[i], parts_[i]);
+  // In runs, so that what is packed can be let go and reported before a large matrix is through.
+  constexpr std::size_t kRunBytes = std::size_t{1} << 23;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::size_t panel = static_cast<std::size_t>(kernels.nr * inputs_) * parts[i].itemsize();
+    const auto run = std::max<std::int64_t>(
+        static_cast<std::int64_t>(kRunBytes / std::max<std::size_t>(panel, 1)), 4 * pool_threads());
+    for (std::int64_t begin = 0; begin < panels(i); begin += run) {
+      const std::int64_t end = std::min(begin + run, panels(i));
+      pack(parts[i], parts_[i], begin, end);
+      if (packed) {
+        packed(i, static_cast<std::size_t>(begin) * panel,
+               std::min(static_cast<std::size_t>(end) * panel, parts[i].nbytes()));
+      }
+    }
+  }
 }
 
 DataType PackedWeight::dtype() const {
@@ -54,12 +71,13 @@ const std::byte* PackedWeight::panel(std::size_t part, std::int64_t index) const
          static_cast<std::size_t>(parts_[part].first_panel + index) * panel_bytes_;
 }
 
-void PackedWeight::pack(const Tensor& source, const Part& part) {
+void PackedWeight::pack(const Tensor& source, const Part& part, std::int64_t first,
+                        std::int64_t last) {
   const std::int64_t nr = kernels_.nr;
   const std::size_t row_bytes = static_cast<std::size_t>(inputs_) * source.itemsize();
   const Format source_format = format_of(source.dtype());
-  parallel_for((part.outputs + nr - 1) / nr, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
+  parallel_for(last - first, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = first + begin; i < first + end; ++i) {
       PackPanel task;
       task.source = source.data() + static_cast<std::size_t>(i * nr) * row_bytes;
       task.source_format = source_format;

@@ -13,8 +13,9 @@ namespace infinilm::cpu {
 
 class PackedWeight final : public Weight {
  public:
-  // The parts are matrices [outputs, inputs] of one dtype (F32, F16, BF16), contiguous.
-  PackedWeight(const Kernels& kernels, std::span<const Tensor> parts, DataType compute);
+  // As Ops::pack.
+  PackedWeight(const Kernels& kernels, std::span<const Tensor> parts, DataType compute,
+               const PartPacked& packed);
 
   std::int64_t inputs() const override { return inputs_; }
   std::size_t parts() const override { return parts_.size(); }
@@ -35,7 +36,8 @@ class PackedWeight final : public Weight {
     std::int64_t outputs = 0;
     std::int64_t first_panel = 0;
   };
-  void pack(const Tensor& source, const Part& part);
+  // The panels [begin, end) of a part.
+  void pack(const Tensor& source, const Part& part, std::int64_t begin, std::int64_t end);
 
   const Kernels& kernels_;
   std::int64_t inputs_ = 0;

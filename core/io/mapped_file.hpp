@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "infinilm/tensor.hpp"
+
 namespace infinilm {
 
 class MappedFile {
@@ -26,5 +28,9 @@ class MappedFile {
   void* data_;
   std::size_t size_;
 };
+
+// Lets go of the memory behind the bytes [begin, end) of a contiguous tensor that lies in a mapped file; nothing otherwise. They are
+// read again, from the file, when somebody wants them again. Pages around them may go too.
+void forget_pages(const Tensor& tensor, std::size_t begin, std::size_t end);
 
 }  // namespace infinilm

@@ -1,5 +1,6 @@
 #include "model/weights.hpp"
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <utility>
@@ -7,6 +8,7 @@
 #include "base/convert.hpp"
 #include "base/nearest.hpp"
 #include "infinilm/error.hpp"
+#include "io/mapped_file.hpp"
 #include "model/parameters.hpp"
 
 namespace infinilm {
@@ -90,29 +92,39 @@ class Loader {
   }
 
  private:
-  const Tensor& take(const std::string& name) {
-    const Tensor& tensor = state_.at(name);
-    done_ += tensor.nbytes();
+  // The bytes [begin, end) of a tensor of the state dict are where they belong, and not needed any more.
+  void done_with(const Tensor& tensor, std::size_t begin, std::size_t end) {
+    forget_pages(tensor, begin, end);
+    done_ += end - begin;
     if (progress_) progress_(done_, total_);
-    return tensor;
   }
 
   VectorParameter vector(const std::string& name) {
-    const Tensor stored = take(name).clone();
+    const Tensor& source = state_.at(name);
+    const Tensor stored = source.clone();
+    done_with(source, 0, source.nbytes());
     return {stored, to_f32(stored)};
   }
 
   std::unique_ptr<Weight> pack(const std::vector<std::string>& names) {
     std::vector<Tensor> parts;
-    bool same = true;
-    for (const std::string& name : names) {
-      parts.push_back(take(name).contiguous());
-      same = same && parts.back().dtype() == parts.front().dtype();
-    }
-    if (!same) {
-      for (Tensor& part : parts) part = to_f32(part);
-    }
-    return ops_.pack(parts, config_.dtype);
+    for (const std::string& name : names) parts.push_back(state_.at(name).contiguous());
+    if (config_.dtype == DataType::F32) widen_unless_alike(parts);
+    std::vector<std::size_t> read(parts.size(), 0);
+    return ops_.pack(parts, config_.dtype, [&](std::size_t p, std::size_t, std::size_t end) {
+      // Of the stored tensor, whatever was made of it.
+      const Tensor& source = state_.at(names[p]);
+      const std::size_t stored_end = end / parts[p].itemsize() * source.itemsize();
+      done_with(source, read[p], stored_end);
+      read[p] = stored_end;
+    });
+  }
+
+  // What is kept as it is stored must be of one type.
+  static void widen_unless_alike(std::vector<Tensor>& parts) {
+    const auto is_alike = [&](const Tensor& t) { return t.dtype() == parts.front().dtype(); };
+    if (std::all_of(parts.begin(), parts.end(), is_alike)) return;
+    for (Tensor& part : parts) part = to_f32(part);
   }
 
   Linear linear(std::size_t layer, const std::vector<std::string>& names, bool bias) {

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -65,6 +66,9 @@ struct AttentionShape {
   std::size_t kv_offset = 0;  // where this layer begins within a block: layer * kv_block_bytes()
 };
 
+// Hears that the bytes [begin, end) of a part have been packed and are not read again; on the calling thread.
+using PartPacked = std::function<void(std::size_t part, std::size_t begin, std::size_t end)>;
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -72,9 +76,10 @@ class Ops {
   virtual std::shared_ptr<Buffer> allocate(std::size_t nbytes) = 0;
 
   // Takes matrices (F32, F16 or BF16, contiguous, not necessarily aligned) with a common number of columns
-  // and one dtype into the device's layout. `compute` F32 keeps the stored type (it is widened exactly in the
-  // kernel); BF16 rounds to nearest even.
-  virtual std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute) = 0;
+  // into the device's layout. `compute` F32 keeps the stored type, which is then one for all (it is widened exactly in the
+  // kernel); BF16 rounds to nearest even. `packed` may be null, and throw.
+  virtual std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
+                                       const PartPacked& packed = nullptr) = 0;
   // The rows of one part again, as they are kept.
   virtual Tensor unpack(const Weight& weight, std::size_t part) = 0;
 

@@ -17,8 +17,10 @@ using Shape = std::vector<std::int64_t>;
 /// Memory and what keeps it alive. Counted by `live_buffers()`.
 class Buffer {
  public:
-  /// `owner` is dropped when the buffer is; it frees the memory (or returns it to an arena).
-  Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner);
+  /// `owner` is dropped when the buffer is; it frees the memory (or returns it to an arena). `from_file`: a file's pages,
+  /// which the system reads again where they were let go.
+  Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner,
+         bool from_file = false);
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -26,6 +28,7 @@ class Buffer {
   std::byte* data() const noexcept { return data_; }
   std::size_t nbytes() const noexcept { return nbytes_; }
   Device device() const noexcept { return device_; }
+  bool from_file() const noexcept { return from_file_; }
 
   /// 64-byte aligned host memory, not initialised. Throws std::bad_alloc.
   static std::shared_ptr<Buffer> host(std::size_t nbytes);
@@ -34,6 +37,7 @@ class Buffer {
   std::byte* data_;
   std::size_t nbytes_;
   Device device_;
+  bool from_file_;
   std::shared_ptr<void> owner_;
 };
 
