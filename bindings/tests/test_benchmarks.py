@@ -93,3 +93,23 @@ def test_hooks(tmp_path: Path) -> None:
     assert callbacks["scores and weights, NumPy view"] == 4  # two layers
     assert callbacks["every point, NumPy view"] > 30
     assert all(math.isfinite(number) for number in numbers(written))
+
+
+def test_neighbour(tmp_path: Path) -> None:
+    printed, written = run(
+        "neighbour.py", "--shape", "tiny", "--threads", "2", "--rounds", "2", "--prefill", "9",
+        "--decode", "3", "--folder", str(tmp_path), folder=tmp_path,
+    )  # fmt: skip
+    assert "beside / alone" in printed
+    assert len(written["rounds"]) == 2
+    assert all(math.isfinite(number) for number in numbers(written))
+
+
+def test_loading(tmp_path: Path) -> None:
+    printed, written = run(
+        "loading.py", "--shape", "tiny", "--stored", "bfloat16", "--threads", "2", "--rounds", "2",
+        "--folder", str(tmp_path), folder=tmp_path,
+    )  # fmt: skip
+    assert "load takes, times" in printed
+    assert all(len(taken) == 2 for taken in written["seconds"].values())
+    assert written["weight_bytes"] > 0

@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #endif
 
+#include "cpu/numa.hpp"
+
 namespace infinilm::cpu {
 
 std::shared_ptr<Buffer> host_memory(std::size_t nbytes) {
@@ -19,6 +21,7 @@ std::shared_ptr<Buffer> host_memory(std::size_t nbytes) {
         mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     madvise(memory, mapped, MADV_HUGEPAGE);  // a wish: without it the memory works all the same
+    interleave(memory, mapped);
     std::shared_ptr<void> owner(memory, [mapped](void* p) { munmap(p, mapped); });
     return std::make_shared<Buffer>(memory, nbytes, Device(), std::move(owner));
   }
