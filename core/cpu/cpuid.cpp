@@ -76,6 +76,10 @@ std::vector<std::string> detect() {
   return levels;
 }
 
+#elif defined(INFINILM_NEON)
+
+std::vector<std::string> detect() { return {"scalar", "neon"}; }
+
 #else
 
 std::vector<std::string> detect() { return {"scalar"}; }
@@ -94,6 +98,9 @@ const Kernels& table_of(const std::string& level) {
 #endif
 #if defined(INFINILM_X86)
   if (level == "avx2") return kernels_avx2();
+#endif
+#if defined(INFINILM_NEON)
+  if (level == "neon") return kernels_neon();
 #endif
   static_cast<void>(level);
   return kernels_scalar();

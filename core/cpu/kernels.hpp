@@ -196,6 +196,7 @@ const Kernels& kernels_avx2() noexcept;
 const Kernels& kernels_avx512() noexcept;
 const Kernels& kernels_avx512bf16() noexcept;
 const Kernels& kernels_amx() noexcept;
+const Kernels& kernels_neon() noexcept;
 
 // The table in use. Throws ValueError if INFINILM_CPU names a level that is not here.
 const Kernels& kernels();
