@@ -59,14 +59,16 @@ INFINILM_JAVA_OPTIONAL(std::optional<std::uint64_t>)
 // DataType by its ordinal; -1 for none.
 INFINILM_JAVA_TYPES(jint, int, DataType, infinilm::DataType)
 %typemap(in) infinilm::DataType { $1 = static_cast<infinilm::DataType>($input); }
-%typemap(out) infinilm::DataType { $result = static_cast<jint>($1); }
-%typemap(javain) infinilm::DataType "Values.ordinal($javainput)"
-%typemap(javaout) infinilm::DataType { return DataType.values()[$jnicall]; }
-INFINILM_JAVA_TYPES(jint, int, DataType, std::optional<infinilm::DataType>)
-%typemap(in) std::optional<infinilm::DataType> {
-  if ($input >= 0) $1 = static_cast<infinilm::DataType>($input);
+%typemap(in) const infinilm::DataType& (infinilm::DataType value) {
+  value = static_cast<infinilm::DataType>($input);
+  $1 = &value;
 }
-%typemap(javain) std::optional<infinilm::DataType> "($javainput == null ? -1 : $javainput.ordinal())"
+%typemap(out) infinilm::DataType { $result = static_cast<jint>($1); }
+%typemap(out) const infinilm::DataType& { $result = static_cast<jint>(*$1); }
+%typemap(javain) infinilm::DataType, const infinilm::DataType& "Values.ordinal($javainput)"
+%typemap(javaout) infinilm::DataType, const infinilm::DataType& { return DataType.values()[$jnicall]; }
+
+INFINILM_JAVA_VALUE(jint, int, DataType, ($javainput == null ? -1 : $javainput.ordinal()), Values.dtype($jnicall), std::optional<infinilm::DataType>)
 
 // Text: UTF-8 in bytes, since JNI's own strings are in a form of its own.
 %define INFINILM_JAVA_TEXT(Type...)

@@ -31,6 +31,7 @@ class WeakSlot {
     env->ExceptionClear();
     if (const jobject slot = env->NewLocalRef(slot_)) {
       env->CallStaticVoidMethod(java.callbacks, java.drop, slot);
+      if (env->ExceptionCheck()) env->ExceptionClear();
       env->DeleteLocalRef(slot);
     }
     env->DeleteWeakGlobalRef(slot_);

@@ -143,6 +143,15 @@ bool to_value(JNIEnv* env, jlongArray array, const std::string& field,
   }
 }
 
+inline bool to_value(JNIEnv*, jint ordinal, const std::string&,
+                     std::optional<infinilm::DataType>& value) {
+  if (ordinal >= 0) value = static_cast<infinilm::DataType>(ordinal);
+  return true;
+}
+inline jint from_value(JNIEnv*, const std::optional<infinilm::DataType>& value) {
+  return value ? static_cast<jint>(*value) : -1;
+}
+
 inline jbyteArray from_value(JNIEnv* env, const std::string& value) {
   return new_bytes(env, value);
 }

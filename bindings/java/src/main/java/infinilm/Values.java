@@ -44,6 +44,10 @@ final class Values {
     return value.length == 0 ? null : value[0];
   }
 
+  static DataType dtype(int ordinal) {
+    return ordinal < 0 ? null : DataType.values()[ordinal];
+  }
+
   static int ordinal(DataType dtype) {
     return Objects.requireNonNull(dtype, "dtype").ordinal();
   }
