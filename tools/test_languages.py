@@ -59,7 +59,9 @@ def compare(build: Path, language: str) -> None:
 def test(build: Path, language: str) -> str | None:
     """Test one language; give the reason if it is skipped."""
     option = f"INFINILM_{language.upper()}"
-    printed = run("cmake", "-G", "Ninja", "-S", ROOT, "-B", build, "-DINFINILM_WERROR=ON", f"-D{option}=AUTO")
+    printed = run(
+        "cmake", "-G", "Ninja", "-S", ROOT, "-B", build, "-DINFINILM_WERROR=ON", f"-D{option}=AUTO"
+    )
     off = re.search(rf"{option}: off, (.*)", printed)
     if off:
         return off[1]
