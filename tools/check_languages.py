@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Check that a language supplies what swig/common/README.md asks for, and that SWIG wraps everything with it.
 
-- Every type of the catalogue's table, in every form and direction that the table gives it, has a typemap of the language's
-  own: SWIG is asked which one it takes for functions that are made up here.
+- Every type of the catalogue's table, in every form and direction that the table gives it, has a typemap of the
+  language's own: SWIG is asked which one it takes for functions that are made up here.
 - Every macro of the catalogue is there.
 - The wrapper is generated without a warning (but for overloads that a language cannot tell apart), and no type of C++'s
   library is opaque in it: without a typemap SWIG makes a bare pointer, silently.

@@ -37,7 +37,7 @@ def main():
 
     def attribute(turns):
         for _ in turns:
-            config.hidden_size
+            config.hidden_size  # noqa: B018
 
     def callback(turns):
         for _ in turns:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What a small call costs in each language, and through pybind11 in Python, measured in turn.
 
-Needs the installed package, pybind11 (pip install pybind11), a C++ compiler, and a CMake folder in which the Lua module and
-the jar were built (`tox -e lua,java` leaves one in .tox/build-cpp). Prints a table of ns: the least of each round's
+Needs the installed package, pybind11 (pip install pybind11), a C++ compiler, and a CMake folder in which the Lua module
+and the jar were built (`tox -e lua,java` leaves one in .tox/build-cpp). Prints a table of ns: the least of each round's
 repeats, then the median of the rounds.
 """
 
