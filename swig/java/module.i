@@ -7,6 +7,8 @@
 %include "typemaps.i"
 %include "callbacks.i"
 %include "classes.i"
+%include "tensors.i"
+%include "models.i"
 %include "../common/core.i"
 
 %{

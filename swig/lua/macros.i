@@ -1,6 +1,6 @@
 // The macros that swig/common expects of every language.
 %{
-#include "support/classes.hpp"
+#include "support/module.hpp"
 %}
 
 // In a catch clause: leaves the wrapper with the error value on top of the stack.
