@@ -57,7 +57,8 @@ struct Hook {
   void operator()(const std::string& name, const infinilm::Tensor& tensor, int layer_idx) const {
     JNIEnv* env = needed_environment();
     const LocalFrame frame(env);
-    env->CallStaticVoidMethod(java.callbacks, java.hook, slot->get(env), from_value(env, name),
+    const jobject held = slot->get(env);  // before there is a cell that Java must free
+    env->CallStaticVoidMethod(java.callbacks, java.hook, held, from_value(env, name),
                               new_cell(tensor), static_cast<jint>(layer_idx));
     check_pending(env);
   }
