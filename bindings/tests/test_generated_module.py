@@ -55,6 +55,7 @@ def test_no_attribute_is_opaque() -> None:
         engine.hook_points(model.config())[0],
         engine.hook_point_table()[0],
         engine.parameters(model.config())[0],
+        engine.Ceilings(1 << 20).peak("float32"),
     ]
     seen = set()
     for value in objects:

@@ -150,6 +150,19 @@ constexpr std::int64_t wide_floats(std::int64_t head_dim) {
   return (head_dim + value_stride(head_dim)) * kKeys;
 }
 
+// A loop that does nothing but multiply and add, in one number format.
+struct PeakLoop {
+  const char* instruction = nullptr;  // null: the instruction set has none
+  void (*run)(std::int64_t rounds) noexcept = nullptr;
+  std::int64_t operations = 0;  // of a round; a multiplication and an addition count as two
+};
+
+// What the instruction set can do at best, see ceilings.inl.
+struct Limits {
+  void (*read)(const std::byte* begin, std::int64_t bytes) noexcept = nullptr;
+  PeakLoop f32, bf16, tiles_bf16, int8, tiles_int8;
+};
+
 struct Kernels {
   const char* name = nullptr;
   int nr = 0;               // outputs in a panel
@@ -189,6 +202,8 @@ struct Kernels {
   // values[i] += weights[i] v over `keys` keys of one block; weights: [rows][64].
   void (*block_mix)(const AttendTask& task, std::int64_t block, std::int64_t keys,
                     const float* weights) noexcept = nullptr;
+
+  Limits limits;
 };
 
 const Kernels& kernels_scalar() noexcept;

@@ -1,5 +1,6 @@
 // All kernels, once per instruction set: a kernels_*.cpp defines INFINILM_ISA (a namespace), includes a simd_*.hpp and
 // then this file. Nothing here may use the standard library, see kernels.hpp.
+#include "cpu/ceilings.inl"
 #include "cpu/kernels_attention.inl"
 #include "cpu/kernels_base.inl"
 #include "cpu/kernels_gemm.inl"
@@ -34,6 +35,7 @@ inline Kernels make_table(const char* name) {
   k.finish = finish;
   k.block_scores = block_scores;
   k.block_mix = block_mix;
+  k.limits = limits();
   return k;
 }
 

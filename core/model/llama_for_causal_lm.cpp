@@ -182,6 +182,12 @@ bool LlamaForCausalLM::is_loaded() const noexcept {
 
 std::size_t LlamaForCausalLM::nbytes() const { return loaded()->weights().nbytes(); }
 
+std::size_t LlamaForCausalLM::nbytes_per_pass() const {
+  const std::shared_ptr<const Llama> llama = loaded();
+  const LlamaWeights& weights = llama->weights();
+  return weights.nbytes() - (weights.head ? weights.embedding->nbytes() : 0);
+}
+
 std::shared_ptr<const Llama> LlamaForCausalLM::loaded() const {
   const std::lock_guard lock(mutex_);
   check<Error>(llama_ != nullptr,

@@ -31,5 +31,6 @@ INFINILM_LONG_CALLS
 %include "generate.i"
 %include "operations.i"
 %include "files.i"
+%include "ceilings.i"
 INFINILM_SHORT_CALLS
 %include "runtime.i"

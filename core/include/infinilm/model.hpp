@@ -76,6 +76,8 @@ class LlamaForCausalLM {
   DataType kv_cache_dtype() const;  ///< of the caches it makes
   bool is_loaded() const noexcept;
   std::size_t nbytes() const;  ///< of the packed weights
+  /// Of the weights that every forward pass reads from end to end: all but an embedding that is not the head too.
+  std::size_t nbytes_per_pass() const;
 
   /// input_ids: int64 [tokens] or [batch, tokens] -> float32 logits [tokens, V] or [batch, tokens, V];
   /// with `logits_to_keep` = n > 0 of the last n tokens only. Continues `cache` if given. IndexError for a token outside of the
