@@ -25,6 +25,7 @@ import infinilm
 import models
 import numpy as np
 import report
+from infinilm.benchmark.shapes import SHAPES
 
 Setup = Callable[[infinilm.HookRegistry, list[str]], None]
 FIRST_PASS = "every point, first pass after registering"
@@ -155,7 +156,7 @@ def main() -> None:
     )
     report.add_common_arguments(parser, rounds=25)
     parser.add_argument(
-        "--shape", choices=models.SHAPES, default="150m", help="random model (default: %(default)s)"
+        "--shape", choices=SHAPES, default="150m", help="random model (default: %(default)s)"
     )
     parser.add_argument("--model", type=Path, metavar="DIR", help="a checkpoint instead of --shape")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")

@@ -1,17 +1,20 @@
-"""What the benchmarks share: arguments, statistics, tables, a description of the machine."""
+"""What the benchmarks share: arguments, tables, the load of other processes."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import platform
-import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from infinilm.benchmark.machine import machine, processors
+from infinilm.benchmark.measure import spread, timed
+
+__all__ = ["machine", "processors", "spread", "timed"]
 
 
 def positive(text: str) -> int:
@@ -27,7 +30,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, rounds: int = 7) -> No
     parser.add_argument(
         "--threads",
         type=positive,
-        default=default_threads(),
+        default=processors(),
         help="threads (default: %(default)s, the processors that this process may use)",
     )
     parser.add_argument(
@@ -38,18 +41,6 @@ def add_common_arguments(parser: argparse.ArgumentParser, rounds: int = 7) -> No
         "(default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every sample to FILE")
-
-
-def default_threads() -> int:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def spread(values: Sequence[float]) -> str:
-    """Median (lowest–highest), as a table shows it."""
-    return f"{statistics.median(values):.4g} ({min(values):.4g}–{max(values):.4g})"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -65,23 +56,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), line(rule), *map(line, rows)])
 
 
-def machine() -> str:
-    """The processor in a line, without the host's name."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{name}, {default_threads()} processors, {platform.system()} {platform.machine()}"
-
-
 def write_json(path: Path | None, content: Any) -> None:
     """Writes ``content``, if a path was given."""
     if path is not None:
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def peak_rss_mb() -> float:
+    """The most memory that this process has had in use so far, mapped files included."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # ru_maxrss would begin with what the parent had.
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def busy_seconds() -> float | None:
@@ -125,10 +115,3 @@ def progress(text: str) -> None:
     """Says where a long run is, on a terminal; an empty text ends it."""
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

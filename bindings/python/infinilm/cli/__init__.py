@@ -1,4 +1,4 @@
-"""The command line ``infinilm``: generate, chat, inspect, trace."""
+"""The command line ``infinilm``: generate, chat, inspect, trace, bench."""
 
 from __future__ import annotations
 

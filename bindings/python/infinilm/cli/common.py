@@ -43,6 +43,30 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
 
 
+def add_quantization_arguments(parser: argparse._ArgumentGroup) -> None:
+    """How the weights are kept."""
+    parser.add_argument(
+        "--quantization", choices=["int8", "int4"], help="round the weights while loading"
+    )
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        metavar="N",
+        help="weights of int4 that share a scale: 32 or 128",
+    )
+    parser.add_argument(
+        "--activations",
+        choices=["int8"],
+        help="round also what the weights are multiplied with: a faster prefill",
+    )
+
+
+def quantization_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keywords for ``from_pretrained``, those that were given."""
+    names = ("quantization", "group_size", "activations")
+    return {name: value for name in names if (value := getattr(arguments, name)) is not None}
+
+
 def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int | None) -> None:
     """How to choose the next token."""
     group = parser.add_argument_group(
