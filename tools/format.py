@@ -13,7 +13,7 @@ CPP = {".cpp", ".hpp", ".inl", ".cu", ".cuh"}
 
 
 def cpp_files() -> list[str]:
-    folders = (ROOT / name for name in ("core", "swig", "examples"))
+    folders = (ROOT / name for name in ("core", "swig", "examples", "benchmarks"))
     return sorted(str(p) for folder in folders for p in folder.rglob("*") if p.suffix in CPP)
 
 

@@ -9,7 +9,7 @@
 Engines: infinilm, llama.cpp (pip install llama-cpp-python gguf), transformers (torch transformers),
 CTranslate2 (ctranslate2), OpenVINO GenAI (openvino-genai), onnxruntime-genai (onnxruntime-genai).
 The checkpoint is converted for each of them once, into --cache; that takes what the scripts in
-convert/ say, and can be done by another interpreter (--convert-with).
+convert/ say; what this interpreter lacks for it, another may have (--convert-with).
 
 In each round every candidate takes its turn in a process of its own, in another order: it loads,
 warms up, and runs --repeats prompts for decode (time between the first new token and the last) and
@@ -59,7 +59,13 @@ def parse_arguments() -> argparse.Namespace:
         help="engines to compare with (default: all that are installed)",
     )
     add("--classes", choices=CLASSES, nargs="+", default=list(CLASSES), help="number formats")
-    add("--only", nargs="+", default=[], metavar="TEXT", help="candidates with one of these in their names")
+    add(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="candidates with one of these in their names",
+    )
     for name, default, text in (
         ("prefill", 512, "prompt for prefill"),
         ("prompt", 128, "prompt before decode"),
@@ -82,7 +88,12 @@ def parse_arguments() -> argparse.Namespace:
         help="where checkpoints and conversions are kept (default: %(default)s); all of the 1b "
         "shape take 25 GB",
     )
-    add("--convert-with", default=sys.executable, metavar="PYTHON", help="interpreter that converts")
+    add(
+        "--convert-with",
+        default=sys.executable,
+        metavar="PYTHON",
+        help="a second interpreter, for converters whose packages this one lacks",
+    )
     add("--markdown", type=Path, metavar="FILE", help="write the tables")
     return parser.parse_args()
 
@@ -97,7 +108,8 @@ def main() -> None:
     chosen = []
     for candidate in candidates(names, options.classes, options.only):
         report.progress(f"preparing {candidate}")
-        failure = prepare(candidate, checkpoint, options.cache, options.convert_with)
+        pythons = [sys.executable, options.convert_with]
+        failure = prepare(candidate, checkpoint, options.cache, pythons)
         missing += [failure] if failure else []
         chosen += [] if failure else [candidate]
     report.progress("")

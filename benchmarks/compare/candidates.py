@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,17 +47,22 @@ def candidates(names: list[str], classes: list[str], only: list[str]) -> list[Ca
     ]
 
 
-def prepare(candidate: Candidate, checkpoint: Path, cache: Path, python: str) -> str | None:
-    """Converts the checkpoint unless that was done before. None, or what went wrong."""
+def prepare(
+    candidate: Candidate, checkpoint: Path, cache: Path, pythons: Sequence[str]
+) -> str | None:
+    """Converts the checkpoint unless that was done before. None, or what went wrong.
+
+    The first of the interpreters that can do it does.
+    """
     todo = PEERS[candidate.peer].conversion(checkpoint, cache, candidate.kind)
     if todo is None or todo.target.exists():
         return None
     cache.mkdir(parents=True, exist_ok=True)
-    command = [python, str(CONVERTERS / todo.script), str(checkpoint), str(todo.target)]
-    done = subprocess.run(
-        [*command, *todo.arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0 and todo.target.exists():
-        return None
-    reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return f"{candidate}: {todo.script} failed: {reason}"
+    reasons = []
+    for python in dict.fromkeys(pythons):
+        command = [python, str(CONVERTERS / todo.script), str(checkpoint), str(todo.target)]
+        done = subprocess.run([*command, *todo.arguments], capture_output=True, text=True)
+        if done.returncode == 0 and todo.target.exists():
+            return None
+        reasons.append((done.stderr.strip().splitlines() or ["no reason given"])[-1])
+    return f"{candidate}: {todo.script} failed: {'; '.join(reasons)}"

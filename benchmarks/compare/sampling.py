@@ -45,7 +45,8 @@ class Result:
 
     def of_round(self, number: int, name: str) -> float:
         """The median of one figure over a round."""
-        return statistics.median(getattr(s, name) for s in self.samples if s.round == number)
+        values: list[float] = [getattr(s, name) for s in self.samples if s.round == number]
+        return statistics.median(values)
 
 
 @dataclass(frozen=True)

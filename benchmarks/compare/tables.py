@@ -102,9 +102,7 @@ def per_class(results: list[Result], rows: Callable[[str], list[list[str]]]) -> 
 
 def tables(results: list[Result], work: Work) -> str:
     """Speeds, class by class; infinilm against the best of the others; who did not run."""
-    reference = next(
-        (r.tokens for r in results if str(r.candidate) == "infinilm float32"), []
-    )
+    reference = next((r.tokens for r in results if str(r.candidate) == "infinilm float32"), [])
 
     def speeds(name: str) -> list[list[str]]:
         ran = in_class(results, name, True) + in_class(results, name, False)

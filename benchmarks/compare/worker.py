@@ -59,9 +59,7 @@ def serve(
 class Worker:
     """Talks to the process. A context manager: leaving it ends the process."""
 
-    def __init__(
-        self, name: str, checkpoint: Path, cache: Path, kind: Kind, threads: int
-    ) -> None:
+    def __init__(self, name: str, checkpoint: Path, cache: Path, kind: Kind, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-COMPILER = os.environ.get("CXX", "c++").split()[0]
 
 pytestmark = [
     pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="not a source checkout"),
     pytest.mark.skipif(os.name != "posix", reason="POSIX only"),
 ]
-needs_compiler = pytest.mark.skipif(
-    shutil.which(COMPILER) is None, reason=f"no C++ compiler {COMPILER}"
-)
 
 
 def run(script: str, *arguments: str, folder: Path) -> tuple[str, Any]:
@@ -51,35 +50,20 @@ def numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, (int, float)) else []
 
 
-@needs_compiler
-def test_ceilings(tmp_path: Path) -> None:
-    printed, written = run(
-        "ceilings.py", "--threads", "1", "--rounds", "2", "--buffer-mb", "8", folder=tmp_path
-    )
-    assert "read GB/s" in printed
-    assert "FMA" in printed
-    for entry in written["samples"]:
-        assert all(math.isfinite(value) for value in entry["values"])
-        assert entry["limit"].startswith("vdpbf16ps") or min(entry["values"]) > 0
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Imports a file of the benchmarks, whose siblings have plain names."""
+    before = set(sys.modules)
+    for folder in (BENCHMARKS, BENCHMARKS / "compare", BENCHMARKS / "compare" / "convert"):
+        monkeypatch.syspath_prepend(str(folder))
 
+    def load(path: str) -> ModuleType:
+        return importlib.import_module(path)
 
-@needs_compiler
-def test_speed(tmp_path: Path) -> None:
-    printed, written = run(
-        "run.py", "--shape", "tiny", "--peers", "none", "--dtype", "float32", "bfloat16",
-        "--threads", "2", "--rounds", "2", "--prefill", "24", "--prompt", "8", "--decode", "4",
-        "--folder", str(tmp_path), folder=tmp_path,
-    )  # fmt: skip
-    assert "prefill tok/s" in printed
-    assert "nan" not in printed
-    assert len(written["runs"]) == 2
-    for entry in written["runs"]:
-        (result,) = entry["results"]
-        assert len(result["samples"]) == 2
-        for sample in result["samples"]:
-            assert all(math.isfinite(number) for number in numbers(sample))
-            assert sample["prefill"] > 0
-            assert sample["decode"] > 0
+    yield load
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCHMARKS)):
+            del sys.modules[name]
 
 
 def test_hooks(tmp_path: Path) -> None:
@@ -113,3 +97,134 @@ def test_loading(tmp_path: Path) -> None:
     assert "load takes, times" in printed
     assert all(len(taken) == 2 for taken in written["seconds"].values())
     assert written["weight_bytes"] > 0
+
+
+def test_compare(tmp_path: Path) -> None:
+    printed, written = run(
+        "compare", "--shape", "tiny", "--peers", "none", "--classes", "f32", "bf16",
+        "--threads", "2", "--rounds", "2", "--repeats", "2", "--prefill", "24", "--prompt", "8",
+        "--decode", "4", "--cache", str(tmp_path), folder=tmp_path,
+    )  # fmt: skip
+    assert "prefill tok/s" in printed
+    assert "nan" not in printed
+    assert [r["candidate"]["kind"]["label"] for r in written["results"]] == ["float32", "bfloat16"]
+    for result in written["results"]:
+        assert not result["failure"]
+        assert len(result["samples"]) == 4
+        assert all(math.isfinite(number) for number in numbers(result["samples"]))
+        assert min(sample["decode"] for sample in result["samples"]) > 0
+        assert len(result["tokens"]) == 5
+
+
+def test_accuracy(tmp_path: Path) -> None:
+    printed, written = run(
+        "accuracy.py", "--window", "32", "--windows", "2", "--threads", "1", "--only",
+        "infinilm bfloat16", "--cache", str(tmp_path), folder=tmp_path,
+    )  # fmt: skip
+    assert "KL" in printed
+    reference, rounded = written["results"]
+    assert reference["name"] == "infinilm float32"
+    assert reference["kl"] == 0
+    assert reference["agreement"] == 1
+    assert 0 < rounded["kl"] < 1e-3
+    assert rounded["kl"] <= rounded["kl_99"]
+    assert rounded["perplexity"] == pytest.approx(reference["perplexity"], rel=0.05)
+
+
+def test_accuracy_of_a_random_model(tmp_path: Path) -> None:
+    _, written = run(
+        "accuracy.py", "--shape", "tiny", "--window", "16", "--windows", "2", "--threads", "1",
+        "--only", "infinilm float32", "--cache", str(tmp_path), folder=tmp_path,
+    )  # fmt: skip
+    (reference,) = written["results"]
+    assert 1 < reference["perplexity"] < 256
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_memory(tmp_path: Path) -> None:
+    printed, written = run(
+        "memory.py", "--shape", "tiny", "--formats", "float32", "bfloat16", "--threads", "1",
+        "--cache", str(tmp_path), folder=tmp_path,
+    )  # fmt: skip
+    assert "over the weights" in printed
+    for figures in written:
+        assert figures["forward"] >= figures["load"] > 0
+        assert figures["weights"] > 0
+
+
+def test_operations(tmp_path: Path) -> None:
+    pytest.importorskip("ml_dtypes")
+    printed, written = run(
+        "operations.py", "--only", "rows", "attention", "--threads", "1", "--rounds", "1",
+        "--buffer-mb", "1", folder=tmp_path,
+    )  # fmt: skip
+    assert "rms_norm, 512 rows" in printed
+    assert len(written) == 9
+    assert "nan" not in printed
+
+
+def test_a_failing_engine_does_not_stop_the_others(modules: Any, tmp_path: Path) -> None:
+    worker, peers = modules("worker"), modules("peers")
+    kind = peers.PEERS["infinilm"].kinds[0]
+    with pytest.raises(worker.Failed, match=r"No such file|FileNotFound"):
+        worker.Worker("infinilm", tmp_path / "nowhere", tmp_path, kind, 1)
+
+
+def test_kl_divergence(modules: Any) -> None:
+    accuracy = modules("accuracy")
+    p, q = np.array([[0.5, 0.25, 0.25]]), np.array([[0.25, 0.5, 0.25]])
+    found = accuracy.kl_divergence(np.log(p), np.log(q))
+    assert found == pytest.approx(0.25 * np.log(2))
+    logits = np.float32([[1000.0, 999.0, -1000.0]])
+    log_p = accuracy.log_softmax(logits)
+    assert np.exp(log_p).sum() == pytest.approx(1)
+    assert accuracy.kl_divergence(log_p, log_p) == 0
+
+
+def test_perplexity_looks_at_the_next_token(modules: Any) -> None:
+    accuracy = modules("accuracy")
+    ids = [2, 0, 1, 1] * 40  # longer than the rows that are taken at a time
+    sure = np.full((len(ids), 3), -30.0, np.float32)
+    sure[np.arange(len(ids) - 1), ids[1:]] = 30.0
+    errors = accuracy.compare_logits("x", [ids], [sure], [sure])
+    assert errors.perplexity == pytest.approx(1)
+    assert errors.agreement == 1
+    flat = accuracy.compare_logits("x", [ids], [sure], [np.zeros_like(sure)])
+    assert flat.perplexity == pytest.approx(3)
+
+
+def test_rows_are_interleaved_for_gguf(modules: Any) -> None:
+    rows = np.arange(8)[:, None]  # two heads of two halves of two
+    found = modules("gguf_file").interleave(rows, 2)
+    assert found[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+def test_names_of_gguf(modules: Any) -> None:
+    name = modules("gguf_file").gguf_name
+    assert name("model.layers.11.mlp.down_proj.weight") == "blk.11.ffn_down.weight"
+    assert name("lm_head.weight") == "output.weight"
+
+
+def test_ratios_are_taken_round_by_round(modules: Any) -> None:
+    sampling, tables = modules("sampling"), modules("tables")
+    candidate = modules("candidates").Candidate
+    kinds = modules("peers").PEERS["infinilm"].kinds
+
+    def result(rates: list[float]) -> Any:
+        samples = [sampling.Sample(i, rate, rate, 1, 1, 0, 0) for i, rate in enumerate(rates)]
+        return sampling.Result(candidate("other", kinds[0]), samples=samples)
+
+    slow, fast = result([1.0, 10.0]), result([2.0, 20.0])
+    assert tables.best([slow, fast], "decode") is fast
+    assert tables.ratio(fast, slow, "decode").startswith("2 (2–2) × other")
+    assert tables.best([], "decode") is None
+    assert tables.equal_tokens([1, 2, 3], [1, 2, 4]) == 2
+
+
+def test_bytes_of_a_pass(modules: Any, tmp_path: Path) -> None:
+    peers, models = modules("peers"), modules("models")
+    checkpoint = models.make_checkpoint("tiny", "bfloat16", tmp_path)
+    assert models.make_checkpoint("tiny", "bfloat16", tmp_path) == checkpoint
+    layers = 2 * (2 * 64 * 16 * 6 + 3 * 64 * 160)
+    kind = peers.Kind("x", "int4", "int8", 4.5, 8)
+    assert peers.nbytes_per_pass(checkpoint, kind) == (layers * 4.5 + 256 * 64 * 8) // 8

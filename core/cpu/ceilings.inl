@@ -60,8 +60,7 @@ inline void chains_bf16(i64 rounds) noexcept {
 inline void chains_int8(i64 rounds) noexcept {
   __m512i x = _mm512_set1_epi8(1);
   asm volatile("" : "+v"(x));
-  chains<__m512i>(rounds,
-                          [=](__m512i a) {
+  chains<__m512i>(rounds, [=](__m512i a) {
     asm("vpdpbusd %1, %1, %0" : "+v"(a) : "v"(x));
     return a;
   });
@@ -109,23 +108,24 @@ constexpr PeakLoop kInt8 = {};
 
 #if defined(INFINILM_AMX)
 
-struct alignas(64) TileShapes {
+struct alignas(64) FullTiles {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
   std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
 // Four accumulators, as in the kernels. The shapes that the thread had are put back.
-#define INFINILM_TILE_LOOP(name, instruction)                                           \
-  inline void name(i64 rounds) noexcept {                                               \
-    TileShapes before, full;                                                            \
-    asm volatile("sttilecfg %0" : "=m"(before));                                        \
-    asm volatile("ldtilecfg %0" : : "m"(full));                                         \
-    for (i64 round = 0; round < rounds; ++round) {                                      \
-      asm volatile(instruction " %tmm6, %tmm4, %tmm0\n" instruction " %tmm7, %tmm4, %tmm1\n" \
-                   instruction " %tmm6, %tmm5, %tmm2\n" instruction " %tmm7, %tmm5, %tmm3"); \
-    }                                                                                   \
-    asm volatile("ldtilecfg %0" : : "m"(before));                                       \
+#define INFINILM_TILE_LOOP(name, instruction)                                                \
+  inline void name(i64 rounds) noexcept {                                                    \
+    FullTiles before, full;                                                                  \
+    asm volatile("sttilecfg %0" : "=m"(before));                                             \
+    asm volatile("ldtilecfg %0" : : "m"(full));                                              \
+    for (i64 round = 0; round < rounds; ++round) {                                           \
+      asm volatile(instruction " %tmm6, %tmm4, %tmm0\n" instruction                          \
+                               " %tmm7, %tmm4, %tmm1\n" instruction                          \
+                               " %tmm6, %tmm5, %tmm2\n" instruction " %tmm7, %tmm5, %tmm3"); \
+    }                                                                                        \
+    asm volatile("ldtilecfg %0" : : "m"(before));                                            \
   }
 INFINILM_TILE_LOOP(tiles_bf16, "tdpbf16ps")
 INFINILM_TILE_LOOP(tiles_int8, "tdpbusd")

@@ -66,7 +66,8 @@ def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     """Exactly, out of bfloat16's bits."""
     if values.dtype == np.float32:
         return values
-    return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    wide: NDArray[np.float32] = (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return wide
 
 
 def write(checkpoint: Path, file: Path, kind: str) -> None:

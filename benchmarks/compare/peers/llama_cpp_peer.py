@@ -53,12 +53,18 @@ class LlamaCpp(Peer):
             batch = tokens[-1:]
         return times, tokens
 
+    def all_logits(self, ids: list[int]) -> NDArray[np.float32]:
+        """Of every token of a prompt: [tokens, V]."""
+        return self._context.prefill(ids)
+
     @staticmethod
     def version() -> str:
         import llama_cpp
 
         info = llama_cpp.llama_print_system_info().decode()
-        on = [part.split("=")[0].strip() for part in info.split("|") if part.strip().endswith("= 1")]
+        on = [
+            part.split("=")[0].strip() for part in info.split("|") if part.strip().endswith("= 1")
+        ]
         return f"llama.cpp of llama-cpp-python {llama_cpp.__version__} ({' '.join(on)})"
 
 
@@ -100,6 +106,23 @@ class Context:
         """Forgets the sequence."""
         self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
 
+    def prefill(self, ids: list[int]) -> NDArray[np.float32]:
+        """The logits of every token of a new sequence of at most 512."""
+        self.clear()
+        batch = self._api.llama_batch_init(len(ids), 0, 1)
+        try:
+            batch.n_tokens = len(ids)
+            for i, token in enumerate(ids):
+                batch.token[i], batch.pos[i], batch.logits[i] = token, i, True
+                batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+            if self._api.llama_decode(self._context, batch):
+                raise RuntimeError("llama_decode failed")
+            logits = self._api.llama_get_logits(self._context)
+            values: NDArray[np.float32] = np.ctypeslib.as_array(logits, (len(ids), self._vocab))
+            return values.copy()
+        finally:
+            self._api.llama_batch_free(batch)
+
     def decode(self, ids: list[int]) -> NDArray[np.float32]:
         """Appends ``ids`` to the sequence and gives the logits of the last one."""
         for begin in range(0, len(ids), 512):
@@ -109,4 +132,5 @@ class Context:
             if self._api.llama_decode(self._context, batch):
                 raise RuntimeError("llama_decode failed")
         logits = self._api.llama_get_logits_ith(self._context, -1)
-        return np.ctypeslib.as_array(logits, (self._vocab,))
+        values: NDArray[np.float32] = np.ctypeslib.as_array(logits, (self._vocab,))
+        return values

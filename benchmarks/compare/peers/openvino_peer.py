@@ -51,7 +51,7 @@ class OpenVino(Peer):
         tokens: list[int] = []
         genai = self._genai
 
-        class Streamer(genai.StreamerBase):  # type: ignore[misc]
+        class Streamer(genai.StreamerBase):  # type: ignore[misc, name-defined]
             """Hears of each token."""
 
             def write(self, token: Any) -> Any:

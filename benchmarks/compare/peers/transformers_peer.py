@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from pathlib import Path
@@ -23,8 +24,8 @@ class Transformers(Peer):
     def __init__(self, checkpoint: Path, cache: Path, kind: Kind, threads: int) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
         import torch
-        import transformers
 
+        transformers: Any = importlib.import_module("transformers")  # untyped functions
         torch.set_num_threads(threads)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()

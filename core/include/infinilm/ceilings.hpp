@@ -13,7 +13,7 @@ namespace infinilm {
 /// The fastest arithmetic that the instruction set in use has for the products of a number format.
 struct Peak {
   std::string instruction;  ///< such as "vdpbf16ps"
-  double gflops = 0;        ///< 10^9 operations a second; a multiplication and an addition count as two
+  double gflops = 0;  ///< 10^9 operations a second; a multiplication and an addition count as two
 };
 
 /// The limits of the machine with the pool's threads. Each call measures anew, for some ten milliseconds or one reading

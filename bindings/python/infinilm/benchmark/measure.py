@@ -66,9 +66,12 @@ class Bench:
         """One run of ``work`` on random tokens."""
         generation = self._start(work, seed)
         prefill, peak = _beside(generation.step, self._peak_gflops)
-        decode, read = _beside(
-            lambda: [generation.step() for _ in range(work.new_tokens)], self.ceilings.read_gbs
-        )
+
+        def decode_all() -> None:
+            for _ in range(work.new_tokens):
+                generation.step()
+
+        decode, read = _beside(decode_all, self.ceilings.read_gbs)
         prefill_rate = work.batch * work.prompt_tokens / prefill
         gflops = 2e-9 * layer_parameters(self._config) * prefill_rate
         passes = work.new_tokens / decode
@@ -109,11 +112,6 @@ def _beside(work: Callable[[], object], limit: Callable[[], float]) -> tuple[flo
     return seconds, (before + limit()) / 2
 
 
-def median(samples: list[Sample], name: str) -> float:
-    """Of one figure over the samples."""
-    return statistics.median(getattr(sample, name) for sample in samples)
-
-
 def spread(values: list[float]) -> str:
     """Median (lowest–highest), as a table shows it."""
     return f"{statistics.median(values):.4g} ({min(values):.4g}–{max(values):.4g})"
@@ -122,6 +120,11 @@ def spread(values: list[float]) -> str:
 def figures(samples: list[Sample], name: str) -> list[float]:
     """One figure of all samples."""
     return [getattr(sample, name) for sample in samples]
+
+
+def median(samples: list[Sample], name: str) -> float:
+    """The same, its median."""
+    return statistics.median(figures(samples, name))
 
 
 def arithmetic_of(model: Any, activations: str | None) -> str:

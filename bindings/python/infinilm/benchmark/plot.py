@@ -34,16 +34,16 @@ def plot(results: dict[Work, list[Sample]], title: str, instruction: str, file: 
     figure.savefig(file)
 
 
-def _panel(
-    axes: Any, results: dict[Work, list[Sample]], name: str, limit: str, share: str
-) -> None:
+def _panel(axes: Any, results: dict[Work, list[Sample]], name: str, limit: str, share: str) -> None:
     for x, samples in enumerate(results.values()):
         values = figures(samples, name)
         axes.bar(x, median(samples, name), width=0.6, color=_COLOUR, alpha=0.6)
         axes.plot([x] * len(values), values, ".", color=_COLOUR)
         ceiling = median(samples, limit)
         axes.plot([x - 0.4, x + 0.4], [ceiling, ceiling], color=_LIMIT)
-        axes.annotate(f"{100 * median(samples, share):.0f} %", (x, ceiling), ha="center", va="bottom")
+        axes.annotate(
+            f"{100 * median(samples, share):.0f} %", (x, ceiling), ha="center", va="bottom"
+        )
     axes.set_xticks(range(len(results)), [str(work.batch) for work in results])
     axes.set_xlabel("batch")
     axes.set_ylim(bottom=0)

@@ -2,8 +2,12 @@
 
 The speed of a model does not depend on its weights, but the error of a quantised one does. So they
 are spread as those of trained models are: tails heavier than a normal distribution's (Student's t
-with 6 degrees of freedom), rows and columns of different size (log-normal, sigma 0.3), and norms
-in which one channel in 256 is six times as large as the others.
+with 6 degrees of freedom), rows and columns of different size (log-normal, sigma 0.3; rows of the
+embedding and the head 0.05), and norms in which one channel in 256 is six times as large as the
+others. Each block adds to the residual stream a fraction of the embedding's size, so that an error
+grows through the layers about as in trained models. The final norm gives logits a standard
+deviation of about 3.5; half of its weights are negative, since a tied head would otherwise repeat
+its input.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ from .shapes import Shape
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 _POOL = 4_194_301  # a prime, so that no two rows of a matrix are alike
 _SPREAD = 0.3
-_FINAL_NORM = 2.5  # gives logits the spread of a trained model's
+_VOCABULARY_SPREAD = 0.05
+_FINAL_NORM = 2.8
+_BLOCK = 0.1  # what a block adds, by the embedding's size
 
 
 def tensor_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -59,22 +65,30 @@ class _Weights:
         pool = self._rng.standard_t(6, _POOL).astype(np.float32)
         self._pool = pool / pool.std()
 
-    def matrix(self, rows: int, columns: int) -> NDArray[np.float32]:
-        """Products with it keep the size of their input, about."""
+    def matrix(
+        self, rows: int, columns: int, row_spread: float, gain: float
+    ) -> NDArray[np.float32]:
+        """Products with it are about ``gain`` times as large as their input."""
         start = int(self._rng.integers(_POOL))
         values = np.resize(np.roll(self._pool, -start), rows * columns).reshape(rows, columns)
-        values *= self._sizes(rows)[:, None]
-        values *= self._sizes(columns) / np.float32(np.sqrt(columns))
+        values *= self._sizes(rows, row_spread)[:, None]
+        values *= self._sizes(columns) * np.float32(gain / np.sqrt(columns))
         return values
 
-    def norm(self, size: int, scale: float) -> NDArray[np.float32]:
+    def norm(self, size: int) -> NDArray[np.float32]:
         """The weights of a normalisation."""
-        values = self._sizes(size) * np.float32(scale)
+        values = self._sizes(size)
         values[self._rng.choice(size, max(1, size // 256), replace=False)] *= 6
         return values
 
-    def _sizes(self, count: int) -> NDArray[np.float32]:
-        return self._rng.lognormal(0.0, _SPREAD, count).astype(np.float32)
+    def final_norm(self, size: int) -> NDArray[np.float32]:
+        """The weights of the last one."""
+        signs = self._rng.choice(np.array([-_FINAL_NORM, _FINAL_NORM], np.float32), size)
+        values: NDArray[np.float32] = self.norm(size) * signs
+        return values
+
+    def _sizes(self, count: int, spread: float = _SPREAD) -> NDArray[np.float32]:
+        return self._rng.lognormal(0.0, spread, count).astype(np.float32)
 
 
 def to_stored(values: NDArray[np.float32], dtype: str) -> NDArray[Any]:
@@ -104,11 +118,22 @@ def _write_weights(file: BinaryIO, shape: Shape, dtype: str, seed: int) -> None:
     file.write(len(text).to_bytes(8, "little") + text)
     weights = _Weights(seed)
     for name, size in shapes.items():
-        if len(size) == 1:
-            values = weights.norm(size[0], _FINAL_NORM if name == "model.norm.weight" else 1.0)
-        else:
-            values = weights.matrix(*size)
-        file.write(to_stored(values, dtype).data)
+        file.write(to_stored(_values(weights, name, size, shape), dtype).data)
+
+
+def _values(
+    weights: _Weights, name: str, size: tuple[int, ...], shape: Shape
+) -> NDArray[np.float32]:
+    if name == "model.norm.weight":
+        return weights.final_norm(*size)
+    if len(size) == 1:
+        return weights.norm(*size)
+    adds = name.endswith(("o_proj.weight", "down_proj.weight"))
+    gain = _BLOCK / shape.hidden**0.5 if adds else 1.0
+    rows, columns = size
+    return weights.matrix(
+        rows, columns, _VOCABULARY_SPREAD if rows == shape.vocab else _SPREAD, gain
+    )
 
 
 def write_checkpoint(directory: Path, shape: Shape, dtype: str = "bfloat16", seed: int = 0) -> None:

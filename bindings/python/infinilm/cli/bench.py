@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ..benchmark.measure import Bench, Sample, Work
     from ..model import LlamaForCausalLM
 
-    Results = dict[Work, list[Sample]]
-
 USAGE = "[DIR | --shape NAME] [options]"
 HELP = "measure speed beside the machine's limits"
 DESCRIPTION = """\
@@ -75,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="FILE", help="write every sample")
-    output.add_argument("--plot", metavar="FILE", help="draw them (PNG, SVG, PDF); needs matplotlib")
+    output.add_argument(
+        "--plot", metavar="FILE", help="draw them (PNG, SVG, PDF); needs matplotlib"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = _load(arguments)
     bench = Bench(model, arithmetic_of(model, arguments.activations))
     works = [Work(arguments.prompt_tokens, arguments.new_tokens, n) for n in arguments.batch]
-    results: Results = {work: [] for work in works}
+    results: dict[Work, list[Sample]] = {work: [] for work in works}
     for work, sample in bench.samples(works, arguments.rounds):
         results[work].append(sample)
         _progress(f"{sum(map(len, results.values()))} of {arguments.rounds * len(works)} samples")
@@ -127,7 +127,11 @@ def _load(arguments: argparse.Namespace) -> LlamaForCausalLM:
 
 
 def _report(
-    arguments: argparse.Namespace, engine: Any, model: Any, bench: Bench, results: Results
+    arguments: argparse.Namespace,
+    engine: Any,
+    model: Any,
+    bench: Bench,
+    results: dict[Work, list[Sample]],
 ) -> dict[str, Any]:
     """What --json writes."""
     from ..benchmark.machine import machine
@@ -163,7 +167,7 @@ def _report(
     }
 
 
-def _table(results: Results, bench: Bench) -> str:
+def _table(results: dict[Work, list[Sample]], bench: Bench) -> str:
     from ..benchmark.measure import figures, median, spread
 
     rows: list[tuple[str, ...]] = [
