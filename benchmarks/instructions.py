@@ -2,6 +2,7 @@
 """Counts the instructions of a forward pass with hook points compiled in and compiled out.
 
     python instructions.py             builds the core twice (some minutes), then counts
+    python instructions.py --shape 150m --tokens 1
 
 Time cannot show what a test of one pointer costs; callgrind's count can, to the instruction.
 Counted is everything below LlamaForCausalLM::forward in two passes on one thread. Needs valgrind,
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import models
 import report
+from infinilm.benchmark.shapes import SHAPES
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTED = "infinilm::LlamaForCausalLM::forward(*"
@@ -72,13 +74,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tokens", type=report.positive, nargs="+", default=[1, 16])
+    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="(default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=models.default_folder())
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the counts to FILE")
     options = parser.parse_args()
     for tool in ("valgrind", "cmake", "ninja"):
         if shutil.which(tool) is None:
             raise SystemExit(f"{tool} is needed, and not installed")
-    directory = models.make_checkpoint("tiny", "float32", options.folder)
+    directory = models.make_checkpoint(options.shape, "float32", options.folder)
     programs = {
         label: build(options.folder / f"build-hooks-{label.replace(' ', '-')}", no_hooks)
         for label, no_hooks in BUILDS.items()
@@ -98,7 +101,7 @@ def main() -> None:
             counts.append(
                 {"hooks": label, "registry": registry, "tokens": tokens, "instructions": found}
             )
-    print("Two forward passes of the tiny model on one thread, instructions by callgrind\n")
+    print(f"Two forward passes of {options.shape} on one thread, instructions by callgrind\n")
     print(report.table(["hook points", "tokens", "instructions", "more than compiled out"], rows))
     report.write_json(options.json, counts)
 

@@ -133,7 +133,8 @@ def torch_module() -> Any:
     """torch if it is installed, else None."""
     if importlib.util.find_spec("torch") is None:
         return None
-    return importlib.import_module("torch")
+    torch: Any = importlib.import_module("torch")
+    return torch
 
 
 def attention_case(rows: int, length: int) -> Case:
@@ -189,7 +190,7 @@ def row_cases(rows: int) -> Iterator[Case]:
 
 def cases(options: argparse.Namespace) -> Iterator[Case]:
     """The table."""
-    groups = {
+    groups: dict[str, Callable[[], Iterator[Case]]] = {
         "linear": lambda: linear_cases(options.rows, options.formats),
         "attention": lambda: iter(
             [attention_case(1, 128), attention_case(1, 4096), attention_case(512, 512)]

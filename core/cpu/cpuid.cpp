@@ -57,7 +57,8 @@ std::vector<std::string> detect() {
   const bool f = has(seven.ebx, 16), dq = has(seven.ebx, 17), bw = has(seven.ebx, 30),
              vl = has(seven.ebx, 31);
   const bool avx512 = avx2 && f && dq && bw && vl && (saved & kZmm) == kZmm;
-  const bool bf16 = avx512 && has(more.eax, 5);
+  const bool vnni = has(seven.ecx, 11);
+  const bool bf16 = avx512 && vnni && has(more.eax, 5);
   std::vector<std::string> levels = {"scalar"};
   if (avx2) levels.push_back("avx2");
 #if defined(INFINILM_AVX512)

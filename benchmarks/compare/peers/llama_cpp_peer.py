@@ -118,8 +118,7 @@ class Context:
             if self._api.llama_decode(self._context, batch):
                 raise RuntimeError("llama_decode failed")
             logits = self._api.llama_get_logits(self._context)
-            values: NDArray[np.float32] = np.ctypeslib.as_array(logits, (len(ids), self._vocab))
-            return values.copy()
+            return np.array(np.ctypeslib.as_array(logits, (len(ids), self._vocab)))
         finally:
             self._api.llama_batch_free(batch)
 
