@@ -228,3 +228,31 @@ def test_bytes_of_a_pass(modules: Any, tmp_path: Path) -> None:
     layers = 2 * (2 * 64 * 16 * 6 + 3 * 64 * 160)
     kind = peers.Kind("x", "int4", "int8", 4.5, 8)
     assert peers.nbytes_per_pass(checkpoint, kind) == (layers * 4.5 + 256 * 64 * 8) // 8
+
+
+def test_what_is_missing_is_named(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = modules("candidates")
+    monkeypatch.setattr(candidates.importlib.util, "find_spec", lambda name: None)
+    here, missing = candidates.installed(["llama.cpp"])
+    assert not here
+    assert missing == ["llama.cpp: not installed (llama_cpp, gguf)"]
+
+
+def test_candidates_are_chosen_by_class_and_text(modules: Any) -> None:
+    chosen = modules("candidates").candidates(["infinilm", "llama.cpp"], ["int4"], ["Q4_0", "g32"])
+    names = list(map(str, chosen))
+    assert "llama.cpp Q4_0" in names
+    assert "llama.cpp Q4_0, no repacking" in names
+    assert "infinilm int4 g32" in names
+    assert not any("Q4_K" in name or "Q8" in name or "g128" in name for name in names)
+
+
+def test_a_failing_converter_is_named(modules: Any, tmp_path: Path) -> None:
+    candidates, peers = modules("candidates"), modules("peers")
+    candidate = candidates.Candidate("llama.cpp", peers.PEERS["llama.cpp"].kinds[0])
+    found = candidates.prepare(candidate, tmp_path / "nowhere", tmp_path, [sys.executable])
+    assert found.startswith("llama.cpp F32: gguf_file.py failed: ")
+    assert list(tmp_path.iterdir()) == []
+    done = tmp_path / "nowhere-F32.gguf"
+    done.touch()
+    assert candidates.prepare(candidate, tmp_path / "nowhere", tmp_path, ["no-python"]) is None
