@@ -22,7 +22,8 @@ PYBIND11_MODULE(peer, module) {
                                tensor.ndim(), tensor.shape(), strides);
       });
   py::class_<infinilm::HookHandle, std::shared_ptr<infinilm::HookHandle>>(module, "HookHandle");
-  py::class_<infinilm::HookRegistry, std::shared_ptr<infinilm::HookRegistry>>(module, "HookRegistry")
+  py::class_<infinilm::HookRegistry, std::shared_ptr<infinilm::HookRegistry>>(module,
+                                                                              "HookRegistry")
       .def(py::init<>())
       .def("register_hook", &infinilm::HookRegistry::register_hook)
       .def("call_hook", &infinilm::HookRegistry::call_hook,

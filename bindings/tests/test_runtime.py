@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from infinilm import operations
 
-LEVELS = ["scalar", "avx2", "avx512", "avx512bf16", "neon"]
+LEVELS = ["scalar", "avx2", "avx512", "avx512bf16", "amx", "neon"]
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,32 +1,12 @@
 #include "base/convert.hpp"
 
-#include <bit>
 #include <cstdint>
 #include <cstring>
 
+#include "base/half.hpp"
 #include "infinilm/error.hpp"
 
 namespace infinilm {
-namespace {
-
-float from_bf16(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
-
-float from_f16(std::uint16_t bits) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000) << 16;
-  const std::uint32_t exponent = (bits >> 10) & 0x1F;
-  const std::uint32_t fraction = bits & 0x3FF;
-  if (exponent == 0) {  // zero and subnormals: fraction * 2^-24
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) | sign);
-  }
-  const std::uint32_t biased = exponent == 0x1F ? 0xFF : exponent + 112;
-  return std::bit_cast<float>(sign | (biased << 23) | (fraction << 13));
-}
-
-}  // namespace
-
 Tensor to_f32(const Tensor& tensor) {
   const Tensor source = tensor.contiguous();
   if (source.dtype() == DataType::F32) return source.clone();

@@ -8,13 +8,19 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "quant/quant_format.hpp"
+
 namespace infinilm::cpu {
 
 // How the elements of a packed matrix are kept. Panels of `nr` outputs follow one another, outputs padded with zeros:
 //   F32, F16: [K][nr]
 //   Bf16:     [K/2][nr][2], K padded to depth_step: one 32-bit lane holds two neighbours in K, so that widening is a shift
 //             or a mask, and vdpbf16ps takes it as it is.
-enum class Format : int { F32, F16, Bf16 };
+//   Quantised: group after group, each
+//             scales [nr] float16 | zeros [nr] u8, if there are any | codes, an 8-bit one [group/4][nr][4], a 4-bit one
+//             [group/8][nr] of 32 bits: byte i holds code i of the eight in its low half and code i + 4 in its high half.
+//             Four neighbours in K in the bytes of a lane are what vpdpbusd takes.
+enum class Format : int { F32, F16, Bf16, Quantised };
 
 // How keys and values are kept. Int8: symmetric, one float32 scale for each token of each head.
 enum class KvFormat : int { F32, Bf16, Int8 };
@@ -26,7 +32,7 @@ inline constexpr int kMaxStrip = 6;    // rows of a register tile
 inline constexpr int kMaxPanels = 4;   // panels that one task multiplies
 inline constexpr int kChunkRows = 96;  // rows that one task multiplies: a multiple of every strip
 inline constexpr int kTileFloats = 12288;  // panels_per_task * kChunkRows * nr fits in
-inline constexpr int kKeys = 64;  // tokens in a block of the cache
+inline constexpr int kKeys = 64;           // tokens in a block of the cache
 
 // `rows` rows are cut into strips of at most `size` rows, as equal as can be.
 constexpr std::int64_t strip_count(std::int64_t rows, int size = kMaxStrip) {
@@ -41,6 +47,30 @@ constexpr std::int64_t padded_depth(std::int64_t depth, int step) {
   return (depth + step - 1) / step * step;
 }
 
+// A panel of quantised weights, in bytes.
+constexpr std::int64_t group_bytes(const QuantFormat& format, int nr) {
+  return nr * (2 + (format.zeros ? 1 : 0)) + format.group * nr * format.bits / 8;
+}
+constexpr std::int64_t quantised_panel_bytes(const QuantFormat& format, std::int64_t depth,
+                                             int nr) {
+  return group_count(format, depth) * group_bytes(format, nr);
+}
+
+// Rows of x as integers: for each run of `run` columns, for each row, `planes` signed bytes of every value, most significant
+// plane first, [planes][run], and a RunScale. value = scale * (sum of plane p * 256^(planes - 1 - p)).
+struct RunScale {
+  float scale;
+  std::int32_t low;   // sum over the run of the last two planes (of the one) together
+  std::int32_t high;  // of the first of three planes
+};
+// Columns that share a scale of x: a power of two within a group of weights, small enough for 32-bit sums.
+constexpr std::int64_t integer_run(const QuantFormat& format) {
+  return format.group % 128 == 0 ? 128 : 32;
+}
+constexpr std::int64_t integer_run_bytes(const QuantFormat& format, int planes) {
+  return planes * integer_run(format) + 16;
+}
+
 // x [rows, depth] as the tiles read it: for each block of K, for each strip of rows, [K][rows of the strip]. In other
 // ways where the instruction set wants pairs or tiles of bfloat16; always padded_depth * 4 bytes a row or fewer.
 struct PackRows {
@@ -49,6 +79,8 @@ struct PackRows {
   std::int64_t rows = 0;
   std::int64_t depth = 0;
   bool round_bf16 = false;  // to bfloat16, nearest even
+  int planes = 0;           // otherwise than 0: as integers, see RunScale
+  QuantFormat quant;        // of the weights, then
   std::int64_t strip_begin = 0;
   std::int64_t strip_end = 0;
   void* out = nullptr;
@@ -60,7 +92,9 @@ struct GemmTask {
   std::int64_t rows = 0;    // as in PackRows
   std::int64_t depth = 0;
   Format format = Format::F32;
+  QuantFormat quant;  // of Format::Quantised
   bool round_bf16 = false;
+  int planes = 0;  // as in PackRows
   std::int64_t strip_begin = 0;
   std::int64_t strip_end = 0;
   const std::byte* panels[kMaxPanels] = {};
@@ -167,8 +201,12 @@ struct Kernels {
   const char* name = nullptr;
   int nr = 0;               // outputs in a panel
   int panels_per_task = 0;  // at most kMaxPanels
-  int depth_step = 0;       // what K is padded to in panels of Format::Bf16 and in packed rows: an even number
-  int rounded_strip = 0;    // rows in a strip of x that is rounded to bfloat16, kMaxStrip in others
+  int depth_step =
+      0;  // what K is padded to in panels of Format::Bf16 and in packed rows: an even number
+  int rounded_strip = 0;  // rows in a strip of x that is rounded to bfloat16, kMaxStrip in others
+
+  // Up to so many rows are multiplied with quantised weights as integers; 0 where there are no instructions for it.
+  int integer_rows = 0;
 
   int strip(bool round_bf16) const noexcept { return round_bf16 ? rounded_strip : kMaxStrip; }
 

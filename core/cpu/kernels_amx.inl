@@ -13,11 +13,12 @@
 #pragma once
 
 #include "cpu/kernels_base.inl"
+#include "cpu/kernels_quant.inl"
 
 namespace infinilm::cpu::INFINILM_ISA {
 
 constexpr int kTileRows = 16;
-constexpr int kTileDepth = 32;   // of K, in bfloat16
+constexpr int kTileDepth = 32;      // of K, in bfloat16
 constexpr i64 kPanelRow = kNr * 4;  // bytes of a pair of K of all outputs of a panel
 // K that is multiplied before the next outputs: a strip's and two tiles' share of it lie in L1.
 constexpr i64 kTileBlock = 512;
@@ -122,12 +123,12 @@ inline void multiply_flat(const std::byte* a, i64 rows, const std::byte* b, i64 
   end_sums(c, c + 16, c + 32, c + 48);
 }
 
-// The rows of one strip by one panel, K from k0 on.
-inline void tile_strip(const std::byte* a, i64 rows, const std::byte* b, i64 k0, i64 depth, float* c) {
+// The rows of one strip by one panel; K from k0 on, where `b` begins.
+inline void tile_strip(const std::byte* a, i64 rows, const std::byte* b, i64 k0, i64 depth,
+                       float* c) {
   const i64 steps = depth / kTileDepth;
   const bool first = k0 == 0;
   a += k0 * rows * 2;
-  b += k0 / 2 * kPanelRow;
   if (rows <= kTileRows) return multiply_flat<true>(a, rows, b, steps, c, first);
   multiply_tall(a, rows, b, steps, c, first);
   multiply_tall(a, rows, b + 128, steps, c + 32, first);
@@ -138,17 +139,24 @@ void gemm_tiles(const GemmTask& t) {
   const i64 all = padded(t.depth);
   const i64 first_row = strip_row(t.rows, t.strip_begin, kRoundedStrip);
   const i64 chunk = strip_row(t.rows, t.strip_end, kRoundedStrip) - first_row;
-  const i64 block = t.strip_end - t.strip_begin == 1 ? all : kTileBlock;
+  const bool quantised = t.format == Format::Quantised;
+  const i64 block = t.strip_end - t.strip_begin == 1 && !quantised ? all : kTileBlock;
+  alignas(64) u32 rounded[kTileBlock / 2 * kNr];
   i64 configured = 0;
   for (int p = 0; p < t.panel_count; ++p) {
     for (i64 k0 = 0; k0 < all; k0 += block) {
+      const i64 depth = smaller(block, all - k0);
+      const std::byte* b = t.panels[p] + k0 / 2 * kPanelRow;
+      if (quantised) {
+        round_quantised(t.panels[p], t.quant, k0, depth, rounded);
+        b = reinterpret_cast<const std::byte*>(rounded);
+      }
       for (i64 strip = t.strip_begin; strip < t.strip_end; ++strip) {
         const i64 row = strip_row(t.rows, strip, kRoundedStrip);
         const i64 rows = strip_row(t.rows, strip + 1, kRoundedStrip) - row;
         if (rows != configured) configure(configured = rows);
         const std::byte* a = static_cast<const std::byte*>(t.a) + row * all * 2;
-        tile_strip(a, rows, t.panels[p], k0, smaller(block, all - k0),
-                   t.out + (p * chunk + row - first_row) * kNr);
+        tile_strip(a, rows, b, k0, depth, t.out + (p * chunk + row - first_row) * kNr);
       }
     }
   }

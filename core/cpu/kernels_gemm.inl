@@ -19,6 +19,7 @@
 #endif
 #include "cpu/kernels_base.inl"
 #include "cpu/kernels_math.inl"
+#include "cpu/kernels_quant.inl"
 
 namespace infinilm::cpu::INFINILM_ISA {
 
@@ -309,20 +310,44 @@ inline void gemm_widened(const GemmTask& t, i64 all) {
   }
 }
 
+// Each block of a quantised panel is widened once, to what the rows are multiplied in.
+inline void gemm_quantised(const GemmTask& t, i64 all) {
+  alignas(64) float wide[kDepthBlock * kNr];
+  const std::byte* block = reinterpret_cast<const std::byte*>(wide);
+  for (i64 k0 = 0; k0 < all; k0 += kDepthBlock) {
+    const i64 depth = smaller(kDepthBlock, all - k0);
+    for (int p = 0; p < t.panel_count; ++p) {
+#if defined(INFINILM_NATIVE_BF16) && !defined(INFINILM_AMX)
+      if (t.round_bf16) {
+        round_quantised(t.panels[p], t.quant, k0, depth, reinterpret_cast<u32*>(wide));
+        gemm_block<Kind::Dot>(t, k0, depth, p, 1, &block);
+        continue;
+      }
+#endif
+      widen_quantised(t.panels[p], t.quant, k0, depth, wide);
+      gemm_block<Kind::F32>(t, k0, depth, p, 1, &block);
+    }
+  }
+}
+
 void gemm(const GemmTask& t) noexcept {
   constexpr i64 kWorthWidening = 3;  // strips
-  const i64 all = t.format == Format::Bf16 ? padded(t.depth) : t.depth;
+  const i64 all = t.format == Format::F32 || t.format == Format::F16 ? t.depth : padded(t.depth);
   if (all == 0) {  // empty sums
     const int size = t.round_bf16 ? kRoundedStrip : kMaxStrip;
-    const i64 chunk =
-        strip_row(t.rows, t.strip_end, size) - strip_row(t.rows, t.strip_begin, size);
+    const i64 chunk = strip_row(t.rows, t.strip_end, size) - strip_row(t.rows, t.strip_begin, size);
     for (i64 i = 0; i < t.panel_count * chunk * kNr; ++i) t.out[i] = 0.0f;
     return;
   }
-  if (t.format == Format::F32) return gemm_as<Kind::F32>(t, all, 4);
-#if defined(INFINILM_AMX)
+#ifdef INFINILM_NATIVE_BF16
+  if (t.planes != 0) return gemm_integers(t);
+#endif
+#ifdef INFINILM_AMX
   if (t.round_bf16) return gemm_tiles(t);
-#elif defined(INFINILM_NATIVE_BF16)
+#endif
+  if (t.format == Format::Quantised) return gemm_quantised(t, all);
+  if (t.format == Format::F32) return gemm_as<Kind::F32>(t, all, 4);
+#if defined(INFINILM_NATIVE_BF16) && !defined(INFINILM_AMX)
   if (t.round_bf16) return gemm_as<Kind::Dot>(t, all, 2);
 #endif
   if (t.strip_end - t.strip_begin >= kWorthWidening) return gemm_widened(t, all);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/kernels_base.inl"
+#include "cpu/kernels_quant.inl"
 
 namespace infinilm::cpu::INFINILM_ISA {
 
@@ -88,7 +89,7 @@ void pack_panel(const PackPanel& p) noexcept {
       return transpose_pairs<float>(p, [](float v) { return to_bf16(v); });
     case Format::F16:
       return transpose_pairs<u16>(p, [](u16 v) { return to_bf16(from_f16(v)); });
-    case Format::Bf16:
+    default:
       return transpose_pairs<u16>(p, [](u16 v) { return static_cast<u32>(v); });
   }
 }
@@ -148,6 +149,9 @@ inline void pack_for_tiles(const PackRows& p) {
 }
 
 void pack_rows(const PackRows& p) noexcept {
+#ifdef INFINILM_NATIVE_BF16
+  if (p.planes != 0) return pack_integers(p);
+#endif
   if (kTiles && p.round_bf16) return pack_for_tiles(p);
   const i64 all = padded(p.depth);
   const bool pairs = kNativeBf16 && p.round_bf16;

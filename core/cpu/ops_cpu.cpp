@@ -48,7 +48,9 @@ class Product {
         x_(x),
         weight_(weight),
         pairs_(pairs),
-        strip_(kernels.strip(weight.round_bf16())) {
+        planes_(weight.quant() && x.rows <= kernels.integer_rows ? weight.planes() : 0),
+        strip_(planes_ ? kMaxStrip : kernels.strip(weight.round_bf16())),
+        chunk_rows_(weight.quant() ? kQuantisedChunkRows : kChunkRows) {
     const std::int64_t chunks =
         (strip_count(std::min(x.rows, kRowBlock), strip_) + chunk_strips() - 1) / chunk_strips();
     std::int64_t panels = 0;
@@ -74,20 +76,29 @@ class Product {
  private:
   // Rows that are packed at a time: bounds the memory for them.
   static constexpr std::int64_t kRowBlock = kChunkRows * 8;
+  // Widening a quantised panel is worth more rows.
+  static constexpr int kQuantisedChunkRows = 4 * kChunkRows;
   // Strips that one task multiplies.
-  std::int64_t chunk_strips() const { return kChunkRows / strip_; }
-
+  std::int64_t chunk_strips() const { return chunk_rows_ / strip_; }
+  // Bytes of the packed rows.
+  std::int64_t packed_bytes(std::int64_t rows) const {
+    if (planes_ == 0) return rows * padded_depth(x_.cols, kernels_.depth_step) * 4;
+    const QuantFormat& format = weight_.quant();
+    const std::int64_t runs = group_count(format, x_.cols) * format.group / integer_run(format);
+    return rows * runs * integer_run_bytes(format, planes_);
+  }
 
   template <class Store>
   void run_block(std::int64_t first_row, std::int64_t rows, Store store) {
     thread_local Scratch scratch;
-    float* a = scratch.floats(rows * padded_depth(x_.cols, kernels_.depth_step));
+    float* a = scratch.floats(packed_bytes(rows) / 4);
     pack_rows(first_row, rows, a);
     const std::int64_t strips = strip_count(rows, strip_);
     const std::int64_t chunks = (strips + chunk_strips() - 1) / chunk_strips();
     const auto tasks = static_cast<std::int64_t>(groups_.size()) * chunks;
     parallel_for(tasks, grain(rows / chunks), [&](std::int64_t begin, std::int64_t end) {
-      alignas(64) float tile[kTileFloats];
+      thread_local Scratch tiles;
+      float* tile = tiles.floats(kTileFloats * (chunk_rows_ / kChunkRows));
       for (std::int64_t i = begin; i < end; ++i) {
         const Group& group = groups_[static_cast<std::size_t>(i / chunks)];
         GemmTask task;
@@ -114,6 +125,8 @@ class Product {
       task.rows = rows;
       task.depth = x_.cols;
       task.round_bf16 = weight_.round_bf16();
+      task.planes = planes_;
+      task.quant = weight_.quant();
       task.strip_begin = begin;
       task.strip_end = end;
       task.out = a;
@@ -133,6 +146,8 @@ class Product {
     task.depth = x_.cols;
     task.format = weight_.format();
     task.round_bf16 = weight_.round_bf16();
+    task.quant = weight_.quant();
+    task.planes = planes_;
     task.panel_count = group.count * (pairs_ ? 2 : 1);
     for (int p = 0; p < group.count; ++p) {
       task.panels[p] = weight_.panel(group.part, group.first + p);
@@ -145,7 +160,9 @@ class Product {
   Matrix x_;
   const PackedWeight& weight_;
   bool pairs_;
+  int planes_;  // of integers; 0: floats
   int strip_;
+  int chunk_rows_;
   std::vector<Group> groups_;
 };
 
@@ -160,6 +177,15 @@ std::unique_ptr<Weight> OpsCpu::pack(std::span<const Tensor> parts, DataType com
   return std::make_unique<PackedWeight>(kernels_, parts, compute, packed);
 }
 
+std::unique_ptr<Weight> OpsCpu::pack_quantized(std::span<const QuantizedRows* const> parts,
+                                               DataType compute, const RowsPacked& packed) {
+  return std::make_unique<PackedWeight>(kernels_, parts, compute, packed);
+}
+
+QuantizedMatrix OpsCpu::unpack_quantized(const Weight& weight, std::size_t part) {
+  return packed(weight).unpack_quantized(part);
+}
+
 Tensor OpsCpu::unpack(const Weight& weight, std::size_t part) {
   return packed(weight).unpack(part);
 }
@@ -168,8 +194,7 @@ void OpsCpu::embed(std::span<const std::int64_t> ids, const Weight& table, Matri
   const PackedWeight& w = packed(table);
   for_rows(static_cast<std::int64_t>(ids.size()), y.cols, [&](std::int64_t t) {
     const std::int64_t id = ids[static_cast<std::size_t>(t)];
-    kernels_.widen_row(w.panel(0, id / kernels_.nr), w.format(), y.cols,
-                       static_cast<int>(id % kernels_.nr), y.row(t));
+    w.widen_row(0, id, y.row(t));
   });
 }
 

@@ -19,6 +19,9 @@ class OpsCpu final : public Ops {
 
   std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
                                const PartPacked& packed) override;
+  std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
+                                         DataType compute, const RowsPacked& packed) override;
+  QuantizedMatrix unpack_quantized(const Weight& weight, std::size_t part) override;
   Tensor unpack(const Weight& weight, std::size_t part) override;
 
   void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) override;

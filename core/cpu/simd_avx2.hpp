@@ -64,4 +64,14 @@ inline F int8(const std::int8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
 }
 
+template <int kBits>
+inline F field(const std::uint32_t* p, int shift) {
+  const __m256i lanes = _mm256_srli_epi32(load_pairs(p), shift);
+  return _mm256_cvtepi32_ps(_mm256_and_si256(lanes, _mm256_set1_epi32((1 << kBits) - 1)));
+}
+inline F uint8(const std::uint8_t* p) {
+  const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
+}
+
 }  // namespace infinilm::cpu::INFINILM_ISA

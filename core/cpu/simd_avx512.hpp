@@ -55,12 +55,28 @@ inline F int8(const std::int8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sixteen));
 }
 
+template <int kBits>
+inline F field(const std::uint32_t* p, int shift) {
+  const __m512i lanes = _mm512_srli_epi32(load_pairs(p), static_cast<unsigned>(shift));
+  return _mm512_cvtepi32_ps(_mm512_and_si512(lanes, _mm512_set1_epi32((1 << kBits) - 1)));
+}
+inline F uint8(const std::uint8_t* p) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+
 #ifdef INFINILM_NATIVE_BF16
 constexpr bool kNativeBf16 = true;
 // c + (first halves of a * b) + (second halves of a * b); denormals count as zero.
 inline F dot_bf16(F c, std::uint32_t pair, const std::uint32_t* p) {
   return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair))),
                           reinterpret_cast<__m512bh>(load_pairs(p)));
+}
+// Lane by lane (a, b) as a pair of bfloat16, nearest even.
+inline __m512i pair_bf16(F a, F b) {
+  const __m512i first = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(a)));
+  const __m512i second = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(b)));
+  return _mm512_or_si512(first, _mm512_slli_epi32(second, 16));
 }
 #else
 constexpr bool kNativeBf16 = false;

@@ -50,4 +50,16 @@ inline F int8(const std::int8_t* p) {
   return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
 }
 
+template <int kBits>
+inline F field(const std::uint32_t* p, int shift) {
+  const uint32x4_t lanes = vshlq_u32(vld1q_u32(p), vdupq_n_s32(-shift));
+  return vcvtq_f32_u32(vandq_u32(lanes, vdupq_n_u32((1u << kBits) - 1)));
+}
+inline F uint8(const std::uint8_t* p) {
+  std::uint32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  const uint16x8_t wide = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
+  return vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)));
+}
+
 }  // namespace infinilm::cpu::INFINILM_ISA

@@ -53,4 +53,11 @@ inline F bf16(const std::uint16_t* p) {
 }
 inline F int8(const std::int8_t* p) { return static_cast<float>(*p); }
 
+// `bits` bits of each lane from bit `shift` on, as a number; one unsigned byte per lane.
+template <int kBits>
+inline F field(const std::uint32_t* p, int shift) {
+  return static_cast<float>(*p >> shift & ((1u << kBits) - 1));
+}
+inline F uint8(const std::uint8_t* p) { return static_cast<float>(*p); }
+
 }  // namespace infinilm::cpu::INFINILM_ISA

@@ -8,6 +8,7 @@
 #include "cpu/kernels.hpp"
 #include "infinilm/tensor.hpp"
 #include "ops/ops.hpp"
+#include "quant/quantized_rows.hpp"
 
 namespace infinilm::cpu {
 
@@ -16,20 +17,29 @@ class PackedWeight final : public Weight {
   // As Ops::pack.
   PackedWeight(const Kernels& kernels, std::span<const Tensor> parts, DataType compute,
                const PartPacked& packed);
+  // As Ops::pack_quantized.
+  PackedWeight(const Kernels& kernels, std::span<const QuantizedRows* const> parts,
+               DataType compute, const RowsPacked& packed);
 
   std::int64_t inputs() const override { return inputs_; }
   std::size_t parts() const override { return parts_.size(); }
   std::int64_t outputs(std::size_t part) const override { return parts_[part].outputs; }
   DataType dtype() const override;
+  const QuantFormat& quant() const override { return quant_; }
   std::size_t nbytes() const override { return memory_->nbytes(); }
 
   Format format() const noexcept { return format_; }
+  // Signed bytes of each value of x where it is multiplied as integers.
+  int planes() const noexcept { return round_bf16_ ? 2 : 3; }
   // x is to be rounded to bfloat16.
   bool round_bf16() const noexcept { return round_bf16_; }
   std::int64_t panels(std::size_t part) const noexcept;
   const std::byte* panel(std::size_t part, std::int64_t index) const noexcept;
-  // All rows of one part as they are kept.
+  // All rows of one part as they are kept; quantised ones as float32.
   Tensor unpack(std::size_t part) const;
+  QuantizedMatrix unpack_quantized(std::size_t part) const;
+  // One row in float32.
+  void widen_row(std::size_t part, std::int64_t row, float* out) const;
 
  private:
   struct Part {
@@ -39,9 +49,14 @@ class PackedWeight final : public Weight {
   // The panels [begin, end) of a part.
   void pack(const Tensor& source, const Part& part, std::int64_t begin, std::int64_t end);
 
+  // Places for the parts, and the memory.
+  void lay_out(std::span<const std::int64_t> outputs);
+  void pack(const QuantizedRows& source, const Part& part, std::int64_t begin, std::int64_t end);
+
   const Kernels& kernels_;
   std::int64_t inputs_ = 0;
   Format format_ = Format::F32;
+  QuantFormat quant_;
   bool round_bf16_ = false;
   std::size_t panel_bytes_ = 0;
   std::vector<Part> parts_;

@@ -2,7 +2,8 @@
 //
 // A device's Ops owns its resources (a thread pool; a stream and library handles) and the layouts of what it
 // packs. Every operation checks nothing but what it alone can know: shapes are the caller's business and are
-// asserted in debug builds. Results do not depend on how rows are split over calls.
+// asserted in debug builds. Results do not depend on how rows are split over calls,
+// but for quantised weights, where few rows may be multiplied in another way than many.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "infinilm/tensor.hpp"
+#include "quant/quantized_rows.hpp"
 
 namespace infinilm {
 
@@ -39,7 +41,8 @@ class Weight {
   virtual std::int64_t inputs() const = 0;
   virtual std::size_t parts() const = 0;
   virtual std::int64_t outputs(std::size_t part) const = 0;
-  virtual DataType dtype() const = 0;  // of the elements as they are kept
+  virtual DataType dtype() const = 0;  // of the elements as they are kept; F32 of quantised ones
+  virtual const QuantFormat& quant() const = 0;  // false if it is not quantised
   virtual std::size_t nbytes() const = 0;
 };
 
@@ -66,6 +69,8 @@ struct AttentionShape {
   std::size_t kv_offset = 0;  // where this layer begins within a block: layer * kv_block_bytes()
 };
 
+// Hears that the rows [begin, end) of a part have been packed and are not read again; on the calling thread.
+using RowsPacked = std::function<void(std::size_t part, std::int64_t begin, std::int64_t end)>;
 // Hears that the bytes [begin, end) of a part have been packed and are not read again; on the calling thread.
 using PartPacked = std::function<void(std::size_t part, std::size_t begin, std::size_t end)>;
 
@@ -80,8 +85,16 @@ class Ops {
   // kernel); BF16 rounds to nearest even. `packed` may be null, and throw.
   virtual std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
                                        const PartPacked& packed = nullptr) = 0;
-  // The rows of one part again, as they are kept.
+  // The same of quantised matrices, of one format. What they stand for is not rounded again before it is multiplied, but to
+  // bfloat16 where the device multiplies so. With `compute` F32, x counts in float32 or as integers of 24 bits, with BF16
+  // rounded to bfloat16 or as integers of 16 bits, with a scale for each 128 columns or fewer.
+  virtual std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
+                                                 DataType compute,
+                                                 const RowsPacked& packed = nullptr) = 0;
+  // The rows of one part again, as they are kept; of a quantised weight what they stand for, F32.
   virtual Tensor unpack(const Weight& weight, std::size_t part) = 0;
+  // ValueError if the weight is not quantised.
+  virtual QuantizedMatrix unpack_quantized(const Weight& weight, std::size_t part) = 0;
 
   // y[t] = table[ids[t]]; ids are in range.
   virtual void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) = 0;
