@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/int8_rows.hpp"
 #include "cpu/pool.hpp"
 #include "cpu/scratch.hpp"
 #include "infinilm/error.hpp"
@@ -48,11 +49,12 @@ class Product {
         x_(x),
         weight_(weight),
         pairs_(pairs),
-        planes_(weight.quant() && x.rows <= kernels.integer_rows ? weight.planes() : 0),
+        planes_(planes_of(kernels, x, weight)),
         strip_(planes_ ? kMaxStrip : kernels.strip(weight.round_bf16())),
         chunk_rows_(weight.quant() ? kQuantisedChunkRows : kChunkRows) {
     const std::int64_t chunks =
         (strip_count(std::min(x.rows, kRowBlock), strip_) + chunk_strips() - 1) / chunk_strips();
+    if (weight.int8_activations() && planes_ == 0) round_rows();
     std::int64_t panels = 0;
     const std::size_t parts = pairs ? 1 : weight.parts();
     for (std::size_t p = 0; p < parts; ++p) panels += weight.panels(p);
@@ -78,6 +80,22 @@ class Product {
   static constexpr std::int64_t kRowBlock = kChunkRows * 8;
   // Widening a quantised panel is worth more rows.
   static constexpr int kQuantisedChunkRows = 4 * kChunkRows;
+
+  static int planes_of(const Kernels& kernels, const Matrix& x, const PackedWeight& weight) {
+    const bool few = x.rows <= kernels.integer_rows;
+    const bool integers = few || (kernels.integer_rows > 0 && weight.int8_activations());
+    return weight.quant() && integers ? weight.planes() : 0;
+  }
+
+  // To int8 and back, where no instructions multiply integers.
+  void round_rows() {
+    const Matrix rounded = {rounded_.floats(x_.rows * x_.cols), x_.rows, x_.cols, x_.cols};
+    for_rows(x_.rows, x_.cols, [&](std::int64_t r) {
+      round_to_int8(x_.row(r), x_.cols, integer_run(weight_.quant()), rounded.row(r));
+    });
+    x_ = rounded;
+  }
+
   // Strips that one task multiplies.
   std::int64_t chunk_strips() const { return chunk_rows_ / strip_; }
   // Bytes of the packed rows.
@@ -164,6 +182,7 @@ class Product {
   int strip_;
   int chunk_rows_;
   std::vector<Group> groups_;
+  Scratch rounded_;
 };
 
 const float* bias_at(std::span<const float* const> bias, std::size_t part, std::int64_t column) {
@@ -178,8 +197,9 @@ std::unique_ptr<Weight> OpsCpu::pack(std::span<const Tensor> parts, DataType com
 }
 
 std::unique_ptr<Weight> OpsCpu::pack_quantized(std::span<const QuantizedRows* const> parts,
-                                               DataType compute, const RowsPacked& packed) {
-  return std::make_unique<PackedWeight>(kernels_, parts, compute, packed);
+                                               DataType compute, bool int8_activations,
+                                               const RowsPacked& packed) {
+  return std::make_unique<PackedWeight>(kernels_, parts, compute, int8_activations, packed);
 }
 
 QuantizedMatrix OpsCpu::unpack_quantized(const Weight& weight, std::size_t part) {

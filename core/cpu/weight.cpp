@@ -75,12 +75,13 @@ PackedWeight::PackedWeight(const Kernels& kernels, std::span<const Tensor> parts
 }
 
 PackedWeight::PackedWeight(const Kernels& kernels, std::span<const QuantizedRows* const> parts,
-                           DataType compute, const RowsPacked& packed)
+                           DataType compute, bool int8_activations, const RowsPacked& packed)
     : kernels_(kernels),
       inputs_(parts.front()->inputs()),
       format_(Format::Quantised),
       quant_(parts.front()->format()),
-      round_bf16_(compute == DataType::BF16) {
+      round_bf16_(compute == DataType::BF16),
+      int8_activations_(int8_activations) {
   panel_bytes_ = static_cast<std::size_t>(quantised_panel_bytes(quant_, inputs_, kernels.nr));
   std::vector<std::int64_t> outputs;
   for (const QuantizedRows* source : parts) outputs.push_back(source->outputs());

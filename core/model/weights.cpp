@@ -10,6 +10,7 @@
 #include "infinilm/error.hpp"
 #include "io/mapped_file.hpp"
 #include "model/parameters.hpp"
+#include "quant/quantized_rows.hpp"
 
 namespace infinilm {
 namespace {
@@ -74,19 +75,23 @@ void review(const LlamaConfig& config, const StateDict& state, const std::string
 // Takes the parameters of one model out of a state dict that has passed the review.
 class Loader {
  public:
-  Loader(const LlamaConfig& config, const StateDict& state, Ops& ops,
-         const ProgressCallback& progress)
-      : config_(config), state_(state), ops_(ops), progress_(progress) {
+  Loader(const LlamaConfig& config, const Quantization& quantization, const StateDict& state,
+         Ops& ops, const ProgressCallback& progress)
+      : config_(config),
+        quantization_(quantization),
+        state_(state),
+        ops_(ops),
+        progress_(progress) {
     for (const auto& [name, tensor] : state) total_ += tensor.nbytes();
   }
 
   LlamaWeights load() {
     LlamaWeights w;
-    w.embedding = pack({embedding_parameter(config_).name});
+    w.embedding = vocabulary(embedding_parameter(config_).name);
     w.layers.reserve(config_.num_hidden_layers);
     for (std::size_t i = 0; i < config_.num_hidden_layers; ++i) w.layers.push_back(layer(i));
     w.final_norm = vector(kFinalNorm);
-    if (!config_.tie_word_embeddings) w.head = pack({kLmHead});
+    if (!config_.tie_word_embeddings) w.head = vocabulary(kLmHead);
     if (progress_) progress_(total_, total_);
     return w;
   }
@@ -104,6 +109,32 @@ class Loader {
     const Tensor stored = source.clone();
     done_with(source, 0, source.nbytes());
     return {stored, to_f32(stored)};
+  }
+
+  // The embedding or the head.
+  std::unique_ptr<Weight> vocabulary(const std::string& name) {
+    if (!quantization_) return pack({name});
+    return pack_quantized({name}, by_rows(8, columns_of(name)));
+  }
+
+  std::int64_t columns_of(const std::string& name) const { return state_.at(name).shape()[1]; }
+
+  std::unique_ptr<Weight> pack_quantized(const std::vector<std::string>& names,
+                                         const QuantFormat& format) {
+    std::vector<std::unique_ptr<QuantizedRows>> rows;
+    std::vector<const QuantizedRows*> parts;
+    for (const std::string& name : names) {
+      rows.push_back(quantize(state_.at(name).contiguous(), format));
+      parts.push_back(rows.back().get());
+    }
+    return ops_.pack_quantized(
+        parts, config_.dtype, quantization_.int8_activations,
+        [&](std::size_t p, std::int64_t begin, std::int64_t end) {
+          const Tensor& source = state_.at(names[p]);
+          const std::size_t row = static_cast<std::size_t>(source.shape()[1]) * source.itemsize();
+          done_with(source, static_cast<std::size_t>(begin) * row,
+                    static_cast<std::size_t>(end) * row);
+        });
   }
 
   std::unique_ptr<Weight> pack(const std::vector<std::string>& names) {
@@ -132,7 +163,10 @@ class Loader {
     std::vector<std::string> weights;
     for (const std::string& name : names)
       weights.push_back(layer_parameter(layer, name + ".weight"));
-    result.weight = pack(weights);
+    result.weight =
+        quantization_
+            ? pack_quantized(weights, format_of(quantization_, columns_of(weights.front())))
+            : pack(weights);
     for (const std::string& name : names) {
       if (bias) result.biases.push_back(vector(layer_parameter(layer, name + ".bias")));
     }
@@ -158,6 +192,7 @@ class Loader {
   }
 
   const LlamaConfig& config_;
+  const Quantization& quantization_;
   const StateDict& state_;
   Ops& ops_;
   const ProgressCallback& progress_;
@@ -228,10 +263,11 @@ std::vector<std::string> unexpected_names(const LlamaConfig& config, const State
   return names;
 }
 
-LlamaWeights load_weights(const LlamaConfig& config, const StateDict& state,
-                          const std::string& source, Ops& ops, const ProgressCallback& progress) {
+LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantization,
+                          const StateDict& state, const std::string& source, Ops& ops,
+                          const ProgressCallback& progress) {
   review(config, state, source);
-  return Loader(config, state, ops, progress).load();
+  return Loader(config, quantization, state, ops, progress).load();
 }
 
 Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops,

@@ -65,6 +65,18 @@ class Biases {
   std::vector<const float*> pointers_;
 };
 
+std::unique_ptr<Weight> pack_quantized(const std::vector<Tensor>& parts, DataType compute,
+                                       const Quantization& quantization) {
+  const QuantFormat format = format_of(quantization, parts.front().shape()[1]);
+  std::vector<std::unique_ptr<QuantizedRows>> rows;
+  std::vector<const QuantizedRows*> pointers;
+  for (const Tensor& part : parts) {
+    rows.push_back(quantize(part, format));
+    pointers.push_back(rows.back().get());
+  }
+  return cpu()->pack_quantized(pointers, compute, quantization.int8_activations);
+}
+
 Tensor checked_input(const Tensor& x, const Weight& weight) {
   Tensor input = activations("x", x, 2);
   check(x.shape()[1] == weight.inputs(), "x: expected ", weight.inputs(), " columns, found shape ",
@@ -95,7 +107,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   return y;
 }
 
-PackedLinear::PackedLinear(const std::vector<Tensor>& weights, DataType compute) {
+PackedLinear::PackedLinear(const std::vector<Tensor>& weights, DataType compute,
+                           const Quantization& quantization) {
   check(!weights.empty(), "weights: expected at least one matrix, found none");
   check(compute == DataType::F32 || compute == DataType::BF16,
         "compute: expected float32 or bfloat16, found ", name_of(compute));
@@ -107,7 +120,8 @@ PackedLinear::PackedLinear(const std::vector<Tensor>& weights, DataType compute)
     check(w.shape()[1] == weights[0].shape()[1], "weights: expected matrices of ",
           weights[0].shape()[1], " columns, found shape ", str_of(w.shape()));
   }
-  weight_ = cpu()->pack(parts, compute);
+  weight_ =
+      quantization ? pack_quantized(parts, compute, quantization) : cpu()->pack(parts, compute);
 }
 
 std::vector<Tensor> PackedLinear::apply(const Tensor& x, const std::vector<Tensor>& bias) const {

@@ -122,6 +122,12 @@ class RoundedRows final : public QuantizedRows {
 
 }  // namespace
 
+QuantFormat format_of(const Quantization& quantization, std::int64_t inputs) {
+  const auto group = static_cast<std::int64_t>(quantization.group_size);
+  if (group == 0) return by_rows(quantization.bits, inputs);
+  return {quantization.bits, group, false};
+}
+
 std::unique_ptr<QuantizedRows> quantize(const Tensor& matrix, const QuantFormat& format) {
   return std::make_unique<RoundedRows>(matrix, format);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 
+#include "infinilm/quantization.hpp"
 #include "infinilm/tensor.hpp"
 #include "quant/quant_format.hpp"
 
@@ -29,6 +30,9 @@ struct QuantizedMatrix {
   Tensor scales;  // F32 [outputs, groups]
   Tensor zeros;   // U8 [outputs, groups]; the format's middle everywhere if it has none of its own
 };
+
+// The format that linear layers with so many inputs get.
+QuantFormat format_of(const Quantization& quantization, std::int64_t inputs);
 
 // Rounds a matrix (F32, F16, BF16, contiguous) as it is read. 8 bits: the largest magnitude of a group becomes code 1 or
 // 255. 4 bits: of a few scales near the one that makes the largest magnitude code 0, the one with the least squared error.
