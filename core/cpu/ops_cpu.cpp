@@ -51,7 +51,7 @@ class Product {
         pairs_(pairs),
         planes_(planes_of(kernels, x, weight)),
         strip_(planes_ ? kMaxStrip : kernels.strip(weight.round_bf16())),
-        chunk_rows_(weight.quant() ? kQuantisedChunkRows : kChunkRows) {
+        chunk_rows_(weight.quant() && planes_ == 0 ? kWidenedChunkRows : kChunkRows) {
     const std::int64_t chunks =
         (strip_count(std::min(x.rows, kRowBlock), strip_) + chunk_strips() - 1) / chunk_strips();
     if (weight.int8_activations() && planes_ == 0) round_rows();
@@ -79,12 +79,11 @@ class Product {
   // Rows that are packed at a time: bounds the memory for them.
   static constexpr std::int64_t kRowBlock = kChunkRows * 8;
   // Widening a quantised panel is worth more rows.
-  static constexpr int kQuantisedChunkRows = 4 * kChunkRows;
+  static constexpr int kWidenedChunkRows = 4 * kChunkRows;
 
   static int planes_of(const Kernels& kernels, const Matrix& x, const PackedWeight& weight) {
-    const bool few = x.rows <= kernels.integer_rows;
-    const bool integers = few || (kernels.integer_rows > 0 && weight.int8_activations());
-    return weight.quant() && integers ? weight.planes() : 0;
+    if (!weight.quant() || kernels.integer_rows == 0) return 0;
+    return weight.round_bf16() && x.rows > kernels.integer_rows ? 0 : weight.planes();
   }
 
   // To int8 and back, where no instructions multiply integers.
