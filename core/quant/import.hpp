@@ -1,0 +1,44 @@
+// Modules of a checkpoint that is quantised already, as QuantizedRows over its tensors: nothing is copied but a few rows.
+//
+// Codes and zeros are taken as they are. A scale becomes a float16: exact if it is one; one of bfloat16 down to 2^-14 too, since
+// its 8 bits fit; otherwise to nearest even.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "infinilm/tensor.hpp"
+#include "quant/quantization_config.hpp"
+#include "quant/quantized_rows.hpp"
+
+namespace infinilm {
+
+struct QuantizedTensor {
+  std::string name;
+  Shape shape;
+  std::vector<DataType> dtypes;  // any of them
+  bool required = true;
+};
+
+// The tensors of the linear layer `module` ("model.layers.0.mlp.down_proj").
+std::vector<QuantizedTensor> quantized_tensors(const QuantizationScheme& scheme,
+                                               const std::string& module, std::int64_t outputs,
+                                               std::int64_t inputs);
+
+// Whether `module` is to be found quantised in `state`: the scheme covers it, and there is no ordinary weight in its place.
+bool is_quantized(const QuantizationScheme& scheme, const std::map<std::string, Tensor>& state,
+                  const std::string& module);
+
+// What open_quantized will have.
+QuantFormat format_of(const QuantizationScheme& scheme, std::int64_t inputs);
+
+// ValueError naming the tensor, what was expected and what was found.
+std::unique_ptr<QuantizedRows> open_quantized(const QuantizationScheme& scheme,
+                                              const std::map<std::string, Tensor>& state,
+                                              const std::string& module, std::int64_t outputs,
+                                              std::int64_t inputs);
+
+}  // namespace infinilm
