@@ -54,6 +54,7 @@ class Product {
         chunk_rows_(weight.quant() ? kQuantisedChunkRows : kChunkRows) {
     const std::int64_t chunks =
         (strip_count(std::min(x.rows, kRowBlock), strip_) + chunk_strips() - 1) / chunk_strips();
+    if (!weight.input_order().empty()) gather_columns();
     if (weight.int8_activations() && planes_ == 0) round_rows();
     std::int64_t panels = 0;
     const std::size_t parts = pairs ? 1 : weight.parts();
@@ -85,6 +86,18 @@ class Product {
     const bool few = x.rows <= kernels.integer_rows;
     const bool integers = few || (kernels.integer_rows > 0 && weight.int8_activations());
     return weight.quant() && integers ? weight.planes() : 0;
+  }
+
+  // Into the order in which the weight keeps them.
+  void gather_columns() {
+    const std::vector<std::int32_t>& order = weight_.input_order();
+    const Matrix gathered = {gathered_.floats(x_.rows * x_.cols), x_.rows, x_.cols, x_.cols};
+    for_rows(x_.rows, x_.cols, [&](std::int64_t r) {
+      const float* from = x_.row(r);
+      float* to = gathered.row(r);
+      for (std::size_t k = 0; k < order.size(); ++k) to[k] = from[order[k]];
+    });
+    x_ = gathered;
   }
 
   // To int8 and back, where no instructions multiply integers.
@@ -182,6 +195,7 @@ class Product {
   int strip_;
   int chunk_rows_;
   std::vector<Group> groups_;
+  Scratch gathered_;
   Scratch rounded_;
 };
 

@@ -11,7 +11,7 @@ namespace {
 
 using Layout = QuantizationScheme::Layout;
 
-const std::vector<DataType> kScaleTypes = {DataType::F16, DataType::BF16, DataType::F32};
+const std::vector<DataType> kScaleTypes = {DataType::F32, DataType::F16, DataType::BF16};
 
 std::string weight_name(Layout layout) {
   switch (layout) {
@@ -33,17 +33,17 @@ bool is_float(DataType dtype) {
 // 32-bit words for `count` codes.
 std::int64_t words(std::int64_t count, int bits) { return (count * bits + 31) / 32; }
 
-std::vector<QuantizedTensor> compressed_tensors(const QuantizationScheme& s, std::int64_t outputs,
+std::vector<ExpectedTensor> compressed_tensors(const QuantizationScheme& s, std::int64_t outputs,
                                                 std::int64_t inputs, std::int64_t groups) {
   const bool packed = s.layout == Layout::PackQuantized;
-  std::vector<QuantizedTensor> list;
+  std::vector<ExpectedTensor> list;
   if (packed) {
-    list.push_back({"weight_packed", {outputs, words(inputs, s.bits)}, {DataType::I32}});
+    list.push_back({"weight_packed", {outputs, words(inputs, s.bits)}, {DataType::I32}, true, true});
     list.push_back({"weight_shape", {2}, {DataType::I64, DataType::I32}, false});
   } else {
-    list.push_back({"weight", {outputs, inputs}, {DataType::I8}});
+    list.push_back({"weight", {outputs, inputs}, {DataType::I8}, true, true});
   }
-  list.push_back({"weight_scale", {outputs, groups}, kScaleTypes});
+  list.push_back({"weight_scale", {outputs, groups}, kScaleTypes, true, true});
   if (s.zeros) {
     const Shape shape = {packed ? words(outputs, s.bits) : outputs, groups};
     list.push_back({"weight_zero_point", shape, {packed ? DataType::I32 : DataType::I8}});
@@ -52,12 +52,12 @@ std::vector<QuantizedTensor> compressed_tensors(const QuantizationScheme& s, std
   return list;
 }
 
-std::vector<QuantizedTensor> column_tensors(const QuantizationScheme& s, std::int64_t outputs,
+std::vector<ExpectedTensor> column_tensors(const QuantizationScheme& s, std::int64_t outputs,
                                             std::int64_t inputs, std::int64_t groups) {
   const bool gptq = s.layout == Layout::Gptq;
   const Shape shape =
       gptq ? Shape{words(inputs, s.bits), outputs} : Shape{inputs, words(outputs, s.bits)};
-  std::vector<QuantizedTensor> list = {
+  std::vector<ExpectedTensor> list = {
       {"qweight", shape, {DataType::I32}},
       {"qzeros", {groups, words(outputs, s.bits)}, {DataType::I32}},
       {"scales", {groups, outputs}, kScaleTypes},
@@ -66,7 +66,7 @@ std::vector<QuantizedTensor> column_tensors(const QuantizationScheme& s, std::in
   return list;
 }
 
-std::vector<QuantizedTensor> tensors_of(const QuantizationScheme& s, std::int64_t outputs,
+std::vector<ExpectedTensor> tensors_of(const QuantizationScheme& s, std::int64_t outputs,
                                         std::int64_t inputs) {
   const std::int64_t groups = group_count(format_of(s, inputs), inputs);
   const bool columns = s.layout == Layout::Gptq || s.layout == Layout::Awq;
@@ -74,23 +74,35 @@ std::vector<QuantizedTensor> tensors_of(const QuantizationScheme& s, std::int64_
                  : compressed_tensors(s, outputs, inputs, groups);
 }
 
+// "int64 or int32", "float32, float16 or bfloat16".
 std::string names_of(const std::vector<DataType>& dtypes) {
-  std::string text;
-  for (const DataType dtype : dtypes) text.append(text.empty() ? "" : " or ").append(name_of(dtype));
+  std::string text(name_of(dtypes.front()));
+  for (std::size_t i = 1; i < dtypes.size(); ++i)
+    text.append(i + 1 == dtypes.size() ? " or " : ", ").append(name_of(dtypes[i]));
   return text;
 }
 
-Tensor checked(const QuantizedTensor& expected, const Tensor& found) {
-  check(found.shape() == expected.shape, quoted(expected.name), ": expected shape ",
-        str_of(expected.shape), ", found ", str_of(found.shape()));
-  const auto& dtypes = expected.dtypes;
-  check(std::find(dtypes.begin(), dtypes.end(), found.dtype()) != dtypes.end(),
-        quoted(expected.name), ": expected dtype ", names_of(dtypes), ", found ",
-        name_of(found.dtype()));
-  return found.contiguous();
-}
-
 }  // namespace
+
+std::optional<std::string> fault_of(const ExpectedTensor& expected,
+                                    const std::map<std::string, Tensor>& state) {
+  const auto found = state.find(expected.name);
+  if (found == state.end()) {
+    if (!expected.required) return std::nullopt;
+    return concat("missing ", quoted(expected.name), " ", str_of(expected.shape));
+  }
+  const Tensor& t = found->second;
+  if (t.shape() != expected.shape) {
+    return concat(quoted(expected.name), ": expected shape ", str_of(expected.shape), ", found ",
+                  str_of(t.shape()));
+  }
+  const auto& dtypes = expected.dtypes;
+  if (std::find(dtypes.begin(), dtypes.end(), t.dtype()) == dtypes.end()) {
+    return concat(quoted(expected.name), ": expected dtype ", names_of(dtypes), ", found ",
+                  name_of(t.dtype()));
+  }
+  return std::nullopt;
+}
 
 QuantFormat format_of(const QuantizationScheme& scheme, std::int64_t inputs) {
   QuantFormat format = scheme.group == 0 ? by_rows(scheme.bits, inputs)
@@ -99,11 +111,11 @@ QuantFormat format_of(const QuantizationScheme& scheme, std::int64_t inputs) {
   return format;
 }
 
-std::vector<QuantizedTensor> quantized_tensors(const QuantizationScheme& scheme,
+std::vector<ExpectedTensor> quantized_tensors(const QuantizationScheme& scheme,
                                                const std::string& module, std::int64_t outputs,
                                                std::int64_t inputs) {
-  std::vector<QuantizedTensor> list = tensors_of(scheme, outputs, inputs);
-  for (QuantizedTensor& tensor : list) tensor.name = module + "." + tensor.name;
+  std::vector<ExpectedTensor> list = tensors_of(scheme, outputs, inputs);
+  for (ExpectedTensor& tensor : list) tensor.name = module + "." + tensor.name;
   return list;
 }
 
@@ -123,13 +135,13 @@ std::unique_ptr<QuantizedRows> open_quantized(const QuantizationScheme& scheme,
                                               const std::string& module, std::int64_t outputs,
                                               std::int64_t inputs) {
   ImportedModule m{scheme, module, outputs, inputs, format_of(scheme, inputs), {}};
-  for (const QuantizedTensor& tensor : tensors_of(scheme, outputs, inputs)) {
-    QuantizedTensor expected = tensor;
+  for (const ExpectedTensor& tensor : tensors_of(scheme, outputs, inputs)) {
+    ExpectedTensor expected = tensor;
     expected.name = m.name_of(tensor.name);
+    const auto fault = fault_of(expected, state);
+    check(!fault, fault.value_or(""));
     const auto found = state.find(expected.name);
-    check(found != state.end() || !tensor.required, "missing ", quoted(expected.name), " ",
-          str_of(tensor.shape));
-    if (found != state.end()) m.tensors.emplace(tensor.name, checked(expected, found->second));
+    if (found != state.end()) m.tensors.emplace(tensor.name, found->second.contiguous());
   }
   const std::string zero_point = m.name_of("weight_zero_point");
   check(scheme.zeros || !state.contains(zero_point), quoted(zero_point),

@@ -7,24 +7,30 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "infinilm/tensor.hpp"
-#include "quant/quantization_config.hpp"
+#include "config/quantization_config.hpp"
 #include "quant/quantized_rows.hpp"
 
 namespace infinilm {
 
-struct QuantizedTensor {
+struct ExpectedTensor {
   std::string name;
   Shape shape;
   std::vector<DataType> dtypes;  // any of them
   bool required = true;
+  bool by_rows = false;  // an output after the other
 };
 
+// What is wrong with the tensor of that name in `state`: missing, of another shape or dtype.
+std::optional<std::string> fault_of(const ExpectedTensor& expected,
+                                    const std::map<std::string, Tensor>& state);
+
 // The tensors of the linear layer `module` ("model.layers.0.mlp.down_proj").
-std::vector<QuantizedTensor> quantized_tensors(const QuantizationScheme& scheme,
+std::vector<ExpectedTensor> quantized_tensors(const QuantizationScheme& scheme,
                                                const std::string& module, std::int64_t outputs,
                                                std::int64_t inputs);
 

@@ -1,4 +1,4 @@
-#include "quant/quantization_config.hpp"
+#include "config/quantization_config.hpp"
 
 #include <algorithm>
 #include <initializer_list>
@@ -47,7 +47,7 @@ class Fields {
     const std::string found = text(key, "");
     if (std::find(choices.begin(), choices.end(), found) != choices.end()) return;
     std::string expected;
-    for (const char* choice : choices) expected += (expected.empty() ? "" : " or ") + quoted(choice);
+    for (const char* choice : choices) expected += (expected.empty() ? "" : " or ") + quoted(std::string_view(choice));
     refuse(key, expected);
   }
   // What would change the numbers, and is not supported, unless it says nothing.

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "infinilm/error.hpp"
-#include "quant/quantization_config.hpp"
+#include "config/quantization_config.hpp"
 
 namespace infinilm {
 namespace {
