@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "infinilm/error.hpp"
 #include "config/quantization_config.hpp"
+#include "infinilm/error.hpp"
 
 namespace infinilm {
 namespace {

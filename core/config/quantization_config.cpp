@@ -47,13 +47,15 @@ class Fields {
     const std::string found = text(key, "");
     if (std::find(choices.begin(), choices.end(), found) != choices.end()) return;
     std::string expected;
-    for (const char* choice : choices) expected += (expected.empty() ? "" : " or ") + quoted(std::string_view(choice));
+    for (const char* choice : choices)
+      expected += (expected.empty() ? "" : " or ") + quoted(std::string_view(choice));
     refuse(key, expected);
   }
   // What would change the numbers, and is not supported, unless it says nothing.
   void require_none(const std::string& key) const {
     const Json& value = at(key);
-    const bool nothing = value.is_null() || value == false || (value.is_structured() && value.empty());
+    const bool nothing =
+        value.is_null() || value == false || (value.is_structured() && value.empty());
     if (!nothing) refuse(key, "none (it is not supported)");
   }
   int bits(const std::string& key, bool eight) const {

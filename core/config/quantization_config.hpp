@@ -32,11 +32,11 @@ struct QuantizationScheme {
   enum class Layout { PackQuantized, IntQuantized, Gptq, Awq };
 
   Layout layout = Layout::PackQuantized;
-  int bits = 4;            // or 8
-  std::int64_t group = 0;  // inputs that share a scale, a multiple of 32; 0: all of them
-  bool zeros = false;      // a group has a zero of its own
-  bool zeros_less_one = false;  // GPTQ's first format keeps zeros less one
-  bool ordered = false;         // columns are grouped by a g_idx
+  int bits = 4;                     // or 8
+  std::int64_t group = 0;           // inputs that share a scale, a multiple of 32; 0: all of them
+  bool zeros = false;               // a group has a zero of its own
+  bool zeros_less_one = false;      // GPTQ's first format keeps zeros less one
+  bool ordered = false;             // columns are grouped by a g_idx
   std::vector<ModulePattern> only;  // empty: all
   std::vector<ModulePattern> except;
 

@@ -40,8 +40,9 @@ std::vector<ExpectedTensor> ImportedModules::tensors_of(const ParameterInfo& par
 bool ImportedModules::holds(const std::vector<ParameterInfo>& matrices) const {
   const bool first = holds_one(matrices.front());
   for (const ParameterInfo& m : matrices) {
-    check(holds_one(m) == first, source_, ": expected ", quoted(module_of(matrices.front())), " and ",
-          quoted(module_of(m)), ", which share their input, both quantised or neither, found one");
+    check(holds_one(m) == first, source_, ": expected ", quoted(module_of(matrices.front())),
+          " and ", quoted(module_of(m)),
+          ", which share their input, both quantised or neither, found one");
   }
   return first;
 }

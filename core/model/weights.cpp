@@ -118,17 +118,17 @@ class Loader {
   }
 
   std::unique_ptr<Weight> pack_imported(const std::vector<ParameterInfo>& matrices) {
-    return pack_quantized(
-        imported_.open(matrices), [&](std::size_t p, std::int64_t begin, std::int64_t end) {
-          const std::int64_t outputs = matrices[p].shape[0];
-          for (const ExpectedTensor& tensor : imported_.tensors_of(matrices[p])) {
-            const auto found = state_.find(tensor.name);
-            if (found == state_.end()) continue;
-            if (tensor.by_rows) done_with_rows(found->second, begin, end);
-            if (!tensor.by_rows && end == outputs)
-              done_with(found->second, 0, found->second.nbytes());
-          }
-        });
+    return pack_quantized(imported_.open(matrices),
+                          [&](std::size_t p, std::int64_t begin, std::int64_t end) {
+                            const std::int64_t outputs = matrices[p].shape[0];
+                            for (const ExpectedTensor& tensor : imported_.tensors_of(matrices[p])) {
+                              const auto found = state_.find(tensor.name);
+                              if (found == state_.end()) continue;
+                              if (tensor.by_rows) done_with_rows(found->second, begin, end);
+                              if (!tensor.by_rows && end == outputs)
+                                done_with(found->second, 0, found->second.nbytes());
+                            }
+                          });
   }
 
   std::unique_ptr<Weight> pack_rounded(const std::vector<ParameterInfo>& matrices,

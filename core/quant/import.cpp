@@ -34,11 +34,12 @@ bool is_float(DataType dtype) {
 std::int64_t words(std::int64_t count, int bits) { return (count * bits + 31) / 32; }
 
 std::vector<ExpectedTensor> compressed_tensors(const QuantizationScheme& s, std::int64_t outputs,
-                                                std::int64_t inputs, std::int64_t groups) {
+                                               std::int64_t inputs, std::int64_t groups) {
   const bool packed = s.layout == Layout::PackQuantized;
   std::vector<ExpectedTensor> list;
   if (packed) {
-    list.push_back({"weight_packed", {outputs, words(inputs, s.bits)}, {DataType::I32}, true, true});
+    list.push_back(
+        {"weight_packed", {outputs, words(inputs, s.bits)}, {DataType::I32}, true, true});
     list.push_back({"weight_shape", {2}, {DataType::I64, DataType::I32}, false});
   } else {
     list.push_back({"weight", {outputs, inputs}, {DataType::I8}, true, true});
@@ -53,7 +54,7 @@ std::vector<ExpectedTensor> compressed_tensors(const QuantizationScheme& s, std:
 }
 
 std::vector<ExpectedTensor> column_tensors(const QuantizationScheme& s, std::int64_t outputs,
-                                            std::int64_t inputs, std::int64_t groups) {
+                                           std::int64_t inputs, std::int64_t groups) {
   const bool gptq = s.layout == Layout::Gptq;
   const Shape shape =
       gptq ? Shape{words(inputs, s.bits), outputs} : Shape{inputs, words(outputs, s.bits)};
@@ -67,7 +68,7 @@ std::vector<ExpectedTensor> column_tensors(const QuantizationScheme& s, std::int
 }
 
 std::vector<ExpectedTensor> tensors_of(const QuantizationScheme& s, std::int64_t outputs,
-                                        std::int64_t inputs) {
+                                       std::int64_t inputs) {
   const std::int64_t groups = group_count(format_of(s, inputs), inputs);
   const bool columns = s.layout == Layout::Gptq || s.layout == Layout::Awq;
   return columns ? column_tensors(s, outputs, inputs, groups)
@@ -112,8 +113,8 @@ QuantFormat format_of(const QuantizationScheme& scheme, std::int64_t inputs) {
 }
 
 std::vector<ExpectedTensor> quantized_tensors(const QuantizationScheme& scheme,
-                                               const std::string& module, std::int64_t outputs,
-                                               std::int64_t inputs) {
+                                              const std::string& module, std::int64_t outputs,
+                                              std::int64_t inputs) {
   std::vector<ExpectedTensor> list = tensors_of(scheme, outputs, inputs);
   for (ExpectedTensor& tensor : list) tensor.name = module + "." + tensor.name;
   return list;

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "infinilm/tensor.hpp"
 #include "config/quantization_config.hpp"
+#include "infinilm/tensor.hpp"
 #include "quant/quantized_rows.hpp"
 
 namespace infinilm {
@@ -31,8 +31,8 @@ std::optional<std::string> fault_of(const ExpectedTensor& expected,
 
 // The tensors of the linear layer `module` ("model.layers.0.mlp.down_proj").
 std::vector<ExpectedTensor> quantized_tensors(const QuantizationScheme& scheme,
-                                               const std::string& module, std::int64_t outputs,
-                                               std::int64_t inputs);
+                                              const std::string& module, std::int64_t outputs,
+                                              std::int64_t inputs);
 
 // Whether `module` is to be found quantised in `state`: the scheme covers it, and there is no ordinary weight in its place.
 bool is_quantized(const QuantizationScheme& scheme, const std::map<std::string, Tensor>& state,

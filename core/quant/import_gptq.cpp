@@ -50,9 +50,10 @@ void check_symmetric(const ImportedModule& module, const GptqRows& rows) {
   for (std::int64_t g = 0; g < module.groups(); ++g) {
     for (std::int64_t row = 0; row < module.outputs; ++row) {
       const int zero = rows.zero_at(row, g);
-      check(zero == module.format.middle(), quoted(module.name_of("qzeros")), ": expected a zero of ",
-            module.format.middle(), " everywhere beside \"sym\": true, found ", zero, " for output ",
-            row, " in group ", g, " (is \"checkpoint_format\" right?)");
+      check(zero == module.format.middle(), quoted(module.name_of("qzeros")),
+            ": expected a zero of ", module.format.middle(),
+            " everywhere beside \"sym\": true, found ", zero, " for output ", row, " in group ", g,
+            " (is \"checkpoint_format\" right?)");
     }
   }
 }
