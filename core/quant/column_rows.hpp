@@ -24,20 +24,24 @@ class ColumnRows : public QuantizedRows {
   // A multiple of the outputs in a word of AWQ; a few cache lines of GPTQ.
   static constexpr std::int64_t kTileRows = 32;
 
-  // Rows [first, first + rows), codes of a row `stride` bytes after those of the one before.
+  // Rows [first, first + rows): codes of a row `stride` bytes after those of the one before, scales and zeros of a row
+  // together.
   struct Tile {
     std::int64_t first = 0;
     std::int64_t rows = 0;
     std::int64_t stride = 0;
     std::vector<std::uint8_t> codes;
+    std::vector<float> scales;
+    std::vector<std::uint8_t> zeros;
   };
   virtual void decode(Tile& tile) const = 0;
-  // Of the format with zeros of its own.
   virtual std::uint8_t zero_at(std::int64_t row, std::int64_t group) const = 0;
 
   const Tensor words_;
 
  private:
+  void fill(Tile& tile, std::int64_t first) const;
+
   std::int64_t outputs_, inputs_;
   QuantFormat format_;
   Tensor scales_;

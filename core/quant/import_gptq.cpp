@@ -27,10 +27,11 @@ class GptqRows final : public ColumnRows {
  private:
   void decode(Tile& tile) const override {
     const int bits = format().bits;
-    for (std::int64_t w = 0; w < words_.shape()[0]; ++w) {
-      for (std::int64_t j = 0; j < tile.rows; ++j) {
+    const std::int64_t rows = tile.rows, stride = tile.stride, count = words_.shape()[0];
+    for (std::int64_t w = 0; w < count; ++w) {
+      std::uint8_t* to = tile.codes.data() + w * (32 / bits);
+      for (std::int64_t j = 0; j < rows; ++j, to += stride) {
         const std::uint32_t word = word_at(words_, w * outputs() + tile.first + j);
-        std::uint8_t* to = tile.codes.data() + j * tile.stride + w * (32 / bits);
         if (bits == 8) {
           std::memcpy(to, &word, sizeof word);
         } else {
@@ -50,10 +51,11 @@ void check_symmetric(const ImportedModule& module, const GptqRows& rows) {
   for (std::int64_t g = 0; g < module.groups(); ++g) {
     for (std::int64_t row = 0; row < module.outputs; ++row) {
       const int zero = rows.zero_at(row, g);
-      check(zero == module.format.middle(), quoted(module.name_of("qzeros")),
-            ": expected a zero of ", module.format.middle(),
-            " everywhere beside \"sym\": true, found ", zero, " for output ", row, " in group ", g,
-            " (is \"checkpoint_format\" right?)");
+      if (zero == module.format.middle()) continue;
+      throw ValueError(concat(quoted(module.name_of("qzeros")), ": expected a zero of ",
+                              module.format.middle(), " everywhere beside \"sym\": true, found ",
+                              zero, " for output ", row, " in group ", g,
+                              " (is \"checkpoint_format\" right?)"));
     }
   }
 }

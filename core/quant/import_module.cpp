@@ -30,10 +30,12 @@ float scale_at(const Tensor& scales, std::int64_t index) {
 
 void check_scales(const ImportedModule& module, const std::string& part) {
   const Tensor& scales = module.at(part);
-  for (std::int64_t i = 0; i < scales.numel(); ++i) {
-    check(std::isfinite(scale_at(scales, i)), quoted(module.name_of(part)),
-          ": expected finite scales that a float16 can hold, found ", stored_scale(scales, i),
-          " in place ", i);
+  const std::int64_t count = scales.numel();
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (std::isfinite(scale_at(scales, i))) continue;
+    throw ValueError(concat(quoted(module.name_of(part)),
+                            ": expected finite scales that a float16 can hold, found ",
+                            stored_scale(scales, i), " in place ", i));
   }
 }
 
@@ -43,8 +45,10 @@ std::vector<std::int32_t> order_of(const ImportedModule& module, const std::stri
   std::vector<std::int64_t> members(static_cast<std::size_t>(groups));
   for (std::int64_t k = 0; k < module.inputs; ++k) {
     const std::int64_t g = group_at(g_idx, k);
-    check(g >= 0 && g < groups, quoted(module.name_of(part)), ": expected groups from 0 to ",
-          groups - 1, ", found ", g, " in place ", k);
+    if (g < 0 || g >= groups) {
+      throw ValueError(concat(quoted(module.name_of(part)), ": expected groups from 0 to ",
+                              groups - 1, ", found ", g, " in place ", k));
+    }
     ++members[static_cast<std::size_t>(g)];
   }
   for (std::int64_t g = 0; g < groups; ++g) {
