@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import infinilm.cli
 import numpy as np
 import pytest
 from infinilm import LlamaConfig, LlamaForCausalLM
@@ -198,6 +199,17 @@ def test_scales_are_rounded_to_float16(tmp_path: Path) -> None:
         axis=1,
     )
     np.testing.assert_array_equal(found, np.rint(old) * kept[:, groups])
+
+
+@pytest.mark.parametrize("f", REPRESENTATIVES, ids=name_of)
+def test_inspect(tmp_path: Path, f: Format, capsys: pytest.CaptureFixture[str]) -> None:
+    c = checkpoint(tmp_path, f)
+    assert infinilm.cli.main(["inspect", str(c.save()), "--no-points"]) == 0
+    text = capsys.readouterr().out
+    assert f"quantised ({config_of(f)['quant_method']})" in text
+    assert "missing" not in text
+    held = sum(v.nbytes for n, v in c.tensors.items() if "g_idx" not in n and "shape" not in n)
+    assert f"{held / 1024:.1f} KiB" in text
 
 
 # Which modules
