@@ -17,7 +17,7 @@ BELOW = {
     "io": {"base"},
     "config": {"base", "io"},
     "hooks": {"base"},
-    "quant": {"base", "io"},
+    "quant": {"base", "config", "io"},
     "ops": {"base", "quant"},
     "cpu": {"base", "ops", "quant"},
     "cuda": {"base", "ops", "quant"},

@@ -54,6 +54,7 @@ class Product {
         chunk_rows_(weight.quant() && planes_ == 0 ? kWidenedChunkRows : kChunkRows) {
     const std::int64_t chunks =
         (strip_count(std::min(x.rows, kRowBlock), strip_) + chunk_strips() - 1) / chunk_strips();
+    if (!weight.input_order().empty()) gather_columns();
     if (weight.int8_activations() && planes_ == 0) round_rows();
     std::int64_t panels = 0;
     const std::size_t parts = pairs ? 1 : weight.parts();
@@ -84,6 +85,18 @@ class Product {
   static int planes_of(const Kernels& kernels, const Matrix& x, const PackedWeight& weight) {
     if (!weight.quant() || kernels.integer_rows == 0) return 0;
     return weight.round_bf16() && x.rows > kernels.integer_rows ? 0 : weight.planes();
+  }
+
+  // Into the order in which the weight keeps them.
+  void gather_columns() {
+    const std::vector<std::int32_t>& order = weight_.input_order();
+    const Matrix gathered = {gathered_.floats(x_.rows * x_.cols), x_.rows, x_.cols, x_.cols};
+    for_rows(x_.rows, x_.cols, [&](std::int64_t r) {
+      const float* from = x_.row(r);
+      float* to = gathered.row(r);
+      for (std::size_t k = 0; k < order.size(); ++k) to[k] = from[order[k]];
+    });
+    x_ = gathered;
   }
 
   // To int8 and back, where no instructions multiply integers.
@@ -181,6 +194,7 @@ class Product {
   int strip_;
   int chunk_rows_;
   std::vector<Group> groups_;
+  Scratch gathered_;
   Scratch rounded_;
 };
 

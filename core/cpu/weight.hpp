@@ -32,6 +32,8 @@ class PackedWeight final : public Weight {
   // Signed bytes of each value of x where it is multiplied as integers.
   int planes() const noexcept { return int8_activations_ ? 1 : round_bf16_ ? 2 : 3; }
   bool int8_activations() const noexcept { return int8_activations_; }
+  // Which column of x stands in each place; empty: in their order.
+  const std::vector<std::int32_t>& input_order() const noexcept { return input_order_; }
   // x is to be rounded to bfloat16.
   bool round_bf16() const noexcept { return round_bf16_ && !int8_activations_; }
   std::int64_t panels(std::size_t part) const noexcept;
@@ -60,6 +62,7 @@ class PackedWeight final : public Weight {
   QuantFormat quant_;
   bool round_bf16_ = false;
   bool int8_activations_ = false;
+  std::vector<std::int32_t> input_order_;
   std::size_t panel_bytes_ = 0;
   std::vector<Part> parts_;
   std::shared_ptr<Buffer> memory_;

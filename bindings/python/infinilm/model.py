@@ -82,7 +82,8 @@ class LlamaForCausalLM:
         a quarter of bfloat16's memory, and as much faster decoding. ``group_size``: inputs that
         share a scale, a multiple of 32; by default 32 for int4, a whole row for int8. Embedding and
         head are int8 by rows. ``activations="int8"`` rounds also what the weights are multiplied with,
-        for a faster prefill; without it they count exactly.
+        for a faster prefill; without it they count exactly. Of a checkpoint that is quantised already
+        (compressed-tensors, GPTQ, AWQ), ``quantization`` rounds only the rest, such as the head.
 
         Raises ``FileNotFoundError``, ``ValueError`` (a damaged or unsupported checkpoint, by file,
         tensor and value) or ``OSError``; a model is never half loaded.

@@ -58,7 +58,8 @@ struct LoadOptions {
   std::optional<DataType> dtype;  ///< compute type; none: what the checkpoint's config names
   ProgressCallback progress;      ///< may be null
   std::optional<DataType> kv_cache_dtype;  ///< of the caches; none: the compute type
-  Quantization quantization;               ///< of the weights, made while loading
+  Quantization
+      quantization;  ///< of the weights that the checkpoint has not quantised, made while loading
 };
 
 class LlamaForCausalLM {
