@@ -17,7 +17,7 @@
 %typemap(javabase) SWIGTYPE "NativeObject"
 %typemap(javainterfaces) SWIGTYPE ""
 %typemap(javabody) SWIGTYPE %{
-  $javaclassname(long cell) {
+  $javaclassname(Cell cell) {
     super(cell, 0);
   }
 
@@ -26,7 +26,7 @@
   }
 %}
 %typemap(javaconstruct) SWIGTYPE {
-    this($imcall);
+    this(new Cell($imcall));
   }
 %typemap(javafinalize) SWIGTYPE ""
 %typemap(javadestruct, methodname="delete", methodmodifiers="") SWIGTYPE ""

@@ -1,7 +1,7 @@
 // Tensors as direct buffers and back (infinilm.Buffers); infinilm.NativeMemory knows what their garbage weighs.
 %typemap(javabody) infinilm::Tensor %{
-  Tensor(long cell) {
-    super(cell, EngineJNI.Tensor_nbytes_get(cell, null));
+  Tensor(Cell cell) {
+    super(cell, EngineJNI.Tensor_nbytes_get(cell.address, null));
   }
 
   static long getCPtr(Tensor object) {

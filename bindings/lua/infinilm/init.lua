@@ -12,6 +12,7 @@ local infinilm = {
   LlamaConfig = configs.LlamaConfig,
   GenerationConfig = configs.GenerationConfig,
   DataType = engine.data_types(), -- DataType.BF16 == "bfloat16"
+  Ceilings = engine.Ceilings.new, -- the machine's limits, measured
   Device = engine.Device.new,
   HookRegistry = engine.HookRegistry.new,
   tensor = engine.tensor, -- tensor({{1, 2}, {3, 4}}, "float32")

@@ -8,7 +8,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.function.Function;
-import java.util.function.LongFunction;
 
 /** Java's half of the typemaps: between collections and the arrays that JNI passes. */
 final class Values {
@@ -63,10 +62,10 @@ final class Values {
     return Arrays.copyOf(all, all.length, long[][].class);
   }
 
-  static <T> List<T> objects(long[] cells, LongFunction<T> make) {
+  static <T> List<T> objects(long[] cells, Function<Cell, T> make) {
     List<T> objects = new ArrayList<>(cells.length);
     for (long cell : cells) {
-      objects.add(make.apply(cell));
+      objects.add(make.apply(new Cell(cell)));
     }
     return objects;
   }
