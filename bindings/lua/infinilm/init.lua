@@ -7,6 +7,7 @@ local engine = require "infinilm.engine"
 engine.internal()
 local configs = require "infinilm.configs"
 local generation = require "infinilm.generation"
+local options_of = require "infinilm.options"
 
 local infinilm = {
   LlamaConfig = configs.LlamaConfig,
@@ -63,6 +64,9 @@ engine.extend("HookRegistry", { metamethods = { __len = function(registry) retur
 local forward = engine.LlamaForCausalLM.methods.forward
 local set_hook_registry = engine.LlamaForCausalLM.methods.set_hook_registry
 
+local FORWARD = options_of.names "cache logits_to_keep"
+local LOAD = options_of.names "device dtype progress"
+
 local function as_ids(ids)
   if math.type(ids) == "integer" then ids = { ids } end
   return type(ids) == "table" and engine.tensor(ids, "int64") or ids
@@ -72,7 +76,7 @@ engine.extend("LlamaForCausalLM", {
   methods = {
     --- Logits, float32 [tokens, V] or [batch, tokens, V]. options: cache, logits_to_keep.
     forward = function(model, input_ids, options)
-      options = options or {}
+      options = options_of.read("forward", options, FORWARD)
       return forward(model, as_ids(input_ids), options.cache, options.logits_to_keep or 0)
     end,
     generate = generation.generate,
@@ -97,7 +101,7 @@ engine.extend("LlamaForCausalLM", {
 
 --- Reads a HuggingFace directory. options: device, dtype ("float32", "bfloat16"), progress(done, total).
 function infinilm.load(directory, options)
-  options = options or {}
+  options = options_of.read("load", options, LOAD)
   local model = engine.LlamaForCausalLM.from_pretrained(
     directory, options.device or "cpu", options.dtype, options.progress)
   engine.kept(model).directory = directory
