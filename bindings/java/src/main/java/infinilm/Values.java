@@ -14,7 +14,7 @@ final class Values {
   private Values() {}
 
   static byte[] bytes(String text) {
-    return Objects.requireNonNull(text, "text").getBytes(StandardCharsets.UTF_8);
+    return Objects.requireNonNull(text, "a text must not be null").getBytes(StandardCharsets.UTF_8);
   }
 
   static String text(byte[] bytes) {
@@ -48,7 +48,7 @@ final class Values {
   }
 
   static int ordinal(DataType dtype) {
-    return Objects.requireNonNull(dtype, "dtype").ordinal();
+    return Objects.requireNonNull(dtype, "dtype must not be null").ordinal();
   }
 
   static long[] join(long first, long... more) {
