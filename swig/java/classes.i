@@ -6,6 +6,7 @@
 %ignore infinilm::Tensor::empty(Shape);  // the one that swig/common adds
 %rename(toString) infinilm::Tensor::str;
 %rename(toString) infinilm::Device::str;
+%rename(toString) infinilm::Quantization::str;
 
 %pragma(java) jniclassclassmodifiers = "final class"
 %pragma(java) jniclasscode = %{

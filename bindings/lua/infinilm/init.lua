@@ -59,13 +59,23 @@ engine.extend("Device", {
     end,
   },
 })
+engine.extend("Quantization", {
+  metamethods = { __tostring = function(quantization) return quantization:str() end },
+})
 engine.extend("HookRegistry", { metamethods = { __len = function(registry) return registry:size() end } })
 
 local forward = engine.LlamaForCausalLM.methods.forward
 local set_hook_registry = engine.LlamaForCausalLM.methods.set_hook_registry
 
 local FORWARD = options_of.names "cache logits_to_keep"
-local LOAD = options_of.names "device dtype progress"
+local LOAD = options_of.names "device dtype kv_cache_dtype quantization group_size activations progress"
+
+local function rounding(options)
+  if options.group_size == 0 then
+    engine.fail("ValueError", "group_size: expected a multiple of 32, or nil for the usual, found 0")
+  end
+  return engine.Quantization.new(options.quantization or "", options.group_size or 0, options.activations or "")
+end
 
 local function as_ids(ids)
   if math.type(ids) == "integer" then ids = { ids } end
@@ -99,11 +109,13 @@ engine.extend("LlamaForCausalLM", {
   },
 })
 
---- Reads a HuggingFace directory. options: device, dtype ("float32", "bfloat16"), progress(done, total).
+--- Reads a HuggingFace directory. options: device, dtype ("float32", "bfloat16"), kv_cache_dtype (also "int8"), progress(done,
+--- total); quantization ("int8", "int4") rounds the weights while they are loaded, group_size (a multiple of 32; if it is not
+--- said 32 for int4, a whole row for int8) inputs share a scale, activations = "int8" rounds what they are multiplied with too.
 function infinilm.load(directory, options)
   options = options_of.read("load", options, LOAD)
   local model = engine.LlamaForCausalLM.from_pretrained(
-    directory, options.device or "cpu", options.dtype, options.progress)
+    directory, options.device or "cpu", options.dtype, options.progress, options.kv_cache_dtype, rounding(options))
   engine.kept(model).directory = directory
   return model
 end

@@ -111,6 +111,35 @@ function TestModel.test_weights()
   support.assert_kind("KeyError", "model.norm.weight", model.get_parameter, model, "model.nrm.weight")
 end
 
+local function load(options) return infinilm.load(os.getenv "INFINILM_SAMPLE_MODEL", options) end
+
+function TestModel.test_load_options()
+  lu.assertEquals(tostring(model:quantization()), "none")
+  local rounded = load {
+    dtype = "float32", kv_cache_dtype = "int8", quantization = "int4", group_size = 64, activations = "int8" }
+  local found = rounded:quantization()
+  lu.assertEquals(tostring(found), "int4 in groups of 64, int8 activations")
+  lu.assertEquals({ found.bits, found.group_size, found.int8_activations }, { 4, 64, true })
+  lu.assertEquals(rounded:kv_cache_dtype(), "int8")
+  lu.assertTrue(rounded:nbytes() < model:nbytes() / 2)
+  lu.assertEquals(rounded:state_dict()["model.layers.0.mlp.up_proj.weight"].dtype, "float32")
+
+  local exact = load({ dtype = "float32" }):forward(PROMPT):totable()
+  local near = load({ dtype = "float32", quantization = "int8" }):forward(PROMPT):view()
+  local wrong, size = 0, 0
+  for i, row in ipairs(exact) do
+    for j, x in ipairs(row) do wrong, size = math.max(wrong, math.abs(x - near[i][j])), math.max(size, math.abs(x)) end
+  end
+  lu.assertTrue(wrong > 0 and wrong < 0.1 * size, wrong)
+
+  support.assert_kind("ValueError", "int3", load, { quantization = "int3" })
+  support.assert_kind("ValueError", "33", load, { quantization = "int4", group_size = 33 })
+  support.assert_kind("ValueError", "found 0", load, { quantization = "int4", group_size = 0 })
+  support.assert_kind("ValueError", "activations", load, { activations = "int8" })
+  support.assert_kind("TypeError", "name must be a string", load, { quantization = 4 })
+  support.assert_kind("ValueError", "kv_cache_dtype", load, { kv_cache_dtype = "int64" })
+end
+
 function TestModel.test_progress()
   local last, all
   infinilm.load(os.getenv "INFINILM_SAMPLE_MODEL", { progress = function(done, total) last, all = done, total end })
