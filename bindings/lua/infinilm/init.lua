@@ -68,7 +68,8 @@ local forward = engine.LlamaForCausalLM.methods.forward
 local set_hook_registry = engine.LlamaForCausalLM.methods.set_hook_registry
 
 local FORWARD = options_of.names "cache logits_to_keep"
-local LOAD = options_of.names "device dtype kv_cache_dtype quantization group_size activations progress"
+local PLACING = options_of.names "device kv_cache_dtype quantization group_size activations"
+local LOAD = options_of.names "dtype progress"
 
 local function rounding(options)
   if options.group_size == 0 then
@@ -113,16 +114,17 @@ engine.extend("LlamaForCausalLM", {
 --- total); quantization ("int8", "int4") rounds the weights while they are loaded, group_size (a multiple of 32; if it is not
 --- said 32 for int4, a whole row for int8) inputs share a scale, activations = "int8" rounds what they are multiplied with too.
 function infinilm.load(directory, options)
-  options = options_of.read("load", options, LOAD)
+  options = options_of.read("load", options, PLACING, LOAD)
   local model = engine.LlamaForCausalLM.from_pretrained(
     directory, options.device or "cpu", options.dtype, options.progress, options.kv_cache_dtype, rounding(options))
   engine.kept(model).directory = directory
   return model
 end
 
---- A model without weights, to be filled by load_state_dict.
-function infinilm.LlamaForCausalLM(config, device)
-  return engine.LlamaForCausalLM.new(config, device or "cpu")
+--- A model without weights, to be filled by load_state_dict. options: as those of load that are not about a file.
+function infinilm.LlamaForCausalLM(config, options)
+  options = options_of.read("LlamaForCausalLM", options, PLACING)
+  return engine.LlamaForCausalLM.new(config, options.device or "cpu", options.kv_cache_dtype, rounding(options))
 end
 
 return infinilm

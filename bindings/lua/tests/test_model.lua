@@ -106,6 +106,11 @@ function TestModel.test_weights()
   support.assert_kind("RuntimeError", "weights", other.forward, other, PROMPT)
   other:load_state_dict(state)
   lu.assertEquals(other:forward(PROMPT):totable(), model:forward(PROMPT):totable())
+  local rounded = infinilm.LlamaForCausalLM(model:config(), { quantization = "int8", kv_cache_dtype = "int8" })
+  rounded:load_state_dict(state)
+  lu.assertEquals(rounded:forward(PROMPT):totable(),
+    infinilm.load(os.getenv "INFINILM_SAMPLE_MODEL", { quantization = "int8", kv_cache_dtype = "int8" }):forward(PROMPT):totable())
+  support.assert_kind("TypeError", "no option progress", infinilm.LlamaForCausalLM, model:config(), { progress = print })
   state["model.norm.weight"] = nil
   support.assert_kind("ValueError", "model.norm.weight", other.load_state_dict, other, state)
   support.assert_kind("KeyError", "model.norm.weight", model.get_parameter, model, "model.nrm.weight")
