@@ -137,6 +137,11 @@ function TestModel.test_load_options()
   end
   lu.assertTrue(wrong > 0 and wrong < 0.1 * size, wrong)
 
+  local whole = load { dtype = "float32", quantization = "int8", group_size = 1 << 40 } -- groups reach beyond the rows
+  lu.assertEquals(whole:forward(PROMPT):totable(), near:totable())
+  lu.assertEquals(whole:nbytes(), load({ dtype = "float32", quantization = "int8" }):nbytes())
+  load { quantization = "int4", group_size = 1 << 62 }:forward(PROMPT)
+
   support.assert_kind("ValueError", "int3", load, { quantization = "int3" })
   support.assert_kind("ValueError", "33", load, { quantization = "int4", group_size = 33 })
   support.assert_kind("ValueError", "found 0", load, { quantization = "int4", group_size = 0 })
