@@ -40,7 +40,8 @@ def by_groups(x: Array, size: int) -> Array:
 def run_of(name: str, group: int, depth: int) -> int:
     """How many columns of x share a scale where it is made integers."""
     multiple = 128 if depth % 128 == 0 or depth > 1024 else 32
-    size = group or -(-depth // multiple) * multiple
+    by_rows = -(-depth // multiple) * multiple
+    size = group if 0 < group < depth else by_rows
     return 128 if size % 128 == 0 else 32
 
 
