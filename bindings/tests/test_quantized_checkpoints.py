@@ -251,6 +251,14 @@ def test_modules_that_stay(tmp_path: Path, f: Format, key: str, names: list[Any]
     np.testing.assert_allclose(model(IDS).numpy(), ordinary_model(c)(IDS).numpy(), atol=1e-4)
 
 
+def test_a_hostile_expression_ends(tmp_path: Path) -> None:
+    """Going back and forth over a name, it would take longer than anybody lives."""
+    c = checkpoint(tmp_path, Format("pack-quantized"))
+    names = ["lm_head", "re:" + "(.*)*" * 12 + "!", "re:((([a-z.]*)*)*)*!"]
+    c.config = with_quantization(model_config(), {**PACKED, "ignore": names})
+    load(c.save())
+
+
 def test_a_quantised_head(tmp_path: Path) -> None:
     f = Format("gptq", 4, 32)
     c = checkpoint(tmp_path, f, vocab_size=64)

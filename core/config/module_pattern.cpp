@@ -7,6 +7,12 @@ namespace infinilm {
 namespace {
 
 constexpr std::string_view kExpression = "re:";
+// A hostile expression must not take forever on a name: libstdc++ can do without going back.
+#ifdef __GLIBCXX__
+constexpr auto kSyntax = std::regex::ECMAScript | std::regex_constants::__polynomial;
+#else
+constexpr auto kSyntax = std::regex::ECMAScript;
+#endif
 // Of an expression that a file asks to be compiled.
 constexpr std::size_t kLongestExpression = 512;
 
@@ -19,7 +25,7 @@ ModulePattern ModulePattern::whole(const std::string& field, const std::string& 
   check(text.size() <= kLongestExpression, quoted(field), ": expected an expression of at most ",
         kLongestExpression, " characters, found ", text.size());
   try {
-    pattern.expression_ = std::regex(pattern.text_);
+    pattern.expression_ = std::regex(pattern.text_, kSyntax);
   } catch (const std::regex_error& error) {
     throw ValueError(concat(quoted(field), ": expected a regular expression of ECMAScript, found ",
                             quoted(text), " (", error.what(), ")"));
