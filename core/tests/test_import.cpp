@@ -6,8 +6,8 @@
 #include <thread>
 #include <vector>
 
-#include "check.hpp"
 #include "quant/import.hpp"
+#include "tests/check.hpp"
 
 namespace {
 
