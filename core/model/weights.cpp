@@ -101,14 +101,15 @@ class Loader {
 
   VectorParameter vector(const std::string& name) {
     const Tensor& source = state_.at(name);
-    const Tensor stored = source.clone();
+    const Tensor stored = source.to(Device()).clone();
     done_with(source, 0, source.nbytes());
-    return {stored, to_f32(stored)};
+    return {stored, to_f32(stored).to(ops_.device())};
   }
 
   std::unique_ptr<Weight> pack(const std::vector<std::string>& names) {
     std::vector<Tensor> parts;
-    for (const std::string& name : names) parts.push_back(state_.at(name).contiguous());
+    for (const std::string& name : names)
+      parts.push_back(state_.at(name).to(Device()).contiguous());
     if (config_.dtype == DataType::F32) widen_unless_alike(parts);
     std::vector<std::size_t> read(parts.size(), 0);
     return ops_.pack(parts, config_.dtype, [&](std::size_t p, std::size_t, std::size_t end) {
