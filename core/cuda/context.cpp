@@ -98,6 +98,7 @@ Context::Context(int device)
       shared_limit_(emulation::kSharedLimit),
       staging_(new Staging) {}
 void Context::enter() const {}
+bool Context::can_record() noexcept { return false; }
 void* Context::try_allocate(std::size_t nbytes) {
   void* memory = nullptr;
   return cudaMalloc(&memory, nbytes) == cudaSuccess ? memory : nullptr;
@@ -144,6 +145,8 @@ Context::Context(int device) : device_(device), staging_(new Staging) {
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   check_cuda(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "making an event");
 }
+
+bool Context::can_record() noexcept { return true; }
 
 void Context::enter() const { check_cuda(cudaSetDevice(device_), "choosing the device"); }
 

@@ -54,8 +54,15 @@ class Context {
   // The most shared memory that one block can have.
   std::size_t shared_limit() const noexcept { return shared_limit_; }
 
-  // Makes this the calling thread's device.
-  void enter() const;
+  // What everything that follows happens under: nobody else is within, and this is the calling thread's device. Nobody may call
+  // out, to a language for instance, while it is held.
+  class Use {
+   public:
+    explicit Use(Context& context) : lock_(context.mutex_) { context.enter(); }
+
+   private:
+    std::lock_guard<std::recursive_mutex> lock_;
+  };
 
   // Memory of the device, 256-byte aligned, not initialised; ordered with the stream. Error if there is not enough: asked for,
   // free, in use.
@@ -78,6 +85,7 @@ class Context {
   void let_wait(std::uintptr_t stream);
   void catch_up(std::uintptr_t stream);
 
+  static bool can_record() noexcept;
   // Between these two, launches are recorded and not run. `end_recording` gives an executable graph.
   void begin_recording();
   cudaGraphExec_t end_recording();
@@ -113,10 +121,12 @@ class Context {
 
  private:
   struct Staging;
+  void enter() const;
   void check_launch(cudaError_t status);
   void raise_shared_limit(const void* kernel, std::size_t shared);
   void* try_allocate(std::size_t nbytes);
 
+  std::recursive_mutex mutex_;
   int device_;
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 1;

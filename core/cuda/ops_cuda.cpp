@@ -51,15 +51,6 @@ struct CudaRecording final : Ops::Recording {
 
 }  // namespace
 
-// What every operation begins with: nobody else is within, and this is the thread's device.
-class OpsCuda::Use {
- public:
-  explicit Use(OpsCuda& ops) : lock_(ops.mutex_) { ops.context_->enter(); }
-
- private:
-  std::lock_guard<std::recursive_mutex> lock_;
-};
-
 OpsCuda::OpsCuda(int device) : context_(std::make_shared<Context>(device)) {}
 
 void OpsCuda::use(std::unique_ptr<MatrixProduct> library) { library_ = std::move(library); }
@@ -68,7 +59,7 @@ void OpsCuda::go_without_products(std::string reason) { advice_ = std::move(reas
 
 // ---- memory
 std::shared_ptr<Buffer> OpsCuda::allocate(std::size_t nbytes) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   void* memory = context_->allocate(nbytes);
   // Freed in the stream's order: after everything that was asked for with it, but for what is put off.
   std::shared_ptr<void> owner(memory, [context = context_](void* p) { context->free(p); });
@@ -76,31 +67,31 @@ std::shared_ptr<Buffer> OpsCuda::allocate(std::size_t nbytes) {
 }
 
 void OpsCuda::upload(const void* host, void* to, std::size_t nbytes) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   context_->upload(host, to, nbytes);
 }
 
 void OpsCuda::download(const void* from, void* host, std::size_t nbytes) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   context_->download(from, host, nbytes);
 }
 
 void OpsCuda::copy_bytes(const void* from, void* to, std::size_t nbytes) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   context_->copy_bytes(from, to, nbytes);
 }
 
 void OpsCuda::synchronize() {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   context_->synchronize();
 }
 
 void OpsCuda::submit() {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
 }
 
@@ -110,7 +101,7 @@ void* OpsCuda::stream() {
 }
 
 void OpsCuda::let_wait(std::uintptr_t stream) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   context_->let_wait(stream);
   if (std::find(waiting_.begin(), waiting_.end(), stream) == waiting_.end()) {
@@ -119,12 +110,12 @@ void OpsCuda::let_wait(std::uintptr_t stream) {
 }
 
 void OpsCuda::catch_up(std::uintptr_t stream) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   context_->catch_up(stream);
 }
 
 void OpsCuda::catch_up() {
-  const Use use(*this);
+  const Context::Use use(*context_);
   for (const std::uintptr_t stream : std::exchange(waiting_, {})) context_->catch_up(stream);
 }
 
@@ -164,78 +155,76 @@ bool OpsCuda::can_compute(DataType dtype) const {
 
 std::unique_ptr<Weight> OpsCuda::pack(std::span<const Tensor> parts, DataType compute,
                                       const PartPacked& packed) {
-  const Use use(*this);
-  flush();
+  submit();
   return std::make_unique<CudaWeight>(context_, parts, compute, packed);
 }
 
 std::unique_ptr<Weight> OpsCuda::pack_quantized(std::span<const QuantizedRows* const> parts,
                                                 DataType compute, const RowsPacked& packed) {
-  const Use use(*this);
-  flush();
+  submit();
   return std::make_unique<CudaWeight>(context_, parts, compute, packed);
 }
 
 Tensor OpsCuda::unpack(const Weight& weight, std::size_t part) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   return cuda_weight(weight).unpack(part);
 }
 
 QuantizedMatrix OpsCuda::unpack_quantized(const Weight& weight, std::size_t part) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   return cuda_weight(weight).unpack_quantized(part);
 }
 
 // ---- rows
 void OpsCuda::embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   if (ids.empty()) return;
   widen_rows(*context_, cuda_weight(table).view(0), plan_.ids(*context_, ids), y);
 }
 
 void OpsCuda::rms_norm(Matrix x, const float* w, float eps, Matrix y) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   norms_.push_back({x, w, eps, y});
   if (x.data == y.data) flush_norms();
 }
 
 void OpsCuda::act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   cuda::act_mul(*context_, gate, up, act, y);
 }
 
 void OpsCuda::add(Matrix x, Matrix y) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   cuda::add(*context_, x, y);
 }
 
 void OpsCuda::rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush_norms();
   if (turns_.size() == 2) flush_turns();
   turns_.push_back({x, head_dim, cos, sin});
 }
 
 void OpsCuda::softmax(Matrix x) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   cuda::softmax(*context_, x);
 }
 
 void OpsCuda::copy(Matrix from, Matrix to) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   cuda::copy(*context_, from, to);
 }
 
 void OpsCuda::argmax(Matrix x, std::span<Largest> found) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   auto* on_device = reinterpret_cast<Largest*>(context_->scratch(found_, found.size_bytes()));
   cuda::argmax(*context_, x, on_device);
@@ -355,7 +344,7 @@ void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const 
 
 void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bias,
                      std::span<const Matrix> y, bool residual) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   const CudaWeight& weight = cuda_weight(w);
   if (x.rows == 0) return;
   if (multiplies_itself(weight, x.rows)) {
@@ -367,7 +356,7 @@ void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bi
 
 void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
                              HiddenAct act, Matrix y) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   const CudaWeight& weight = cuda_weight(gate_up);
   if (x.rows == 0) return;
   if (multiplies_itself(weight, x.rows) && x.rows <= kMostActRows) {
@@ -388,7 +377,7 @@ std::size_t OpsCuda::kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim
 
 void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
                        const AttentionShape& shape) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush_norms();
   Rotation rotation;
   if (turns_before(k, shape)) {
@@ -404,7 +393,7 @@ void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequenc
 
 void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
                         const AttentionShape& shape, Matrix y) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   AttentionCall call;
   call.q = q;
@@ -420,7 +409,7 @@ void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
 
 void OpsCuda::attention_scores(Matrix q, std::span<const SequenceRows> sequences,
                                const AttentionShape& shape, float* scores, std::int64_t keys) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   const int tokens = tile_tokens(shape, has_one_row_each(sequences));
   cuda::attention_scores(*context_, q, plan_.sequences(*context_, sequences, tokens), shape, scores,
@@ -430,7 +419,7 @@ void OpsCuda::attention_scores(Matrix q, std::span<const SequenceRows> sequences
 void OpsCuda::attention_mix(const float* weights, std::int64_t keys,
                             std::span<const SequenceRows> sequences, const AttentionShape& shape,
                             Matrix y) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   const int tokens = tile_tokens(shape, has_one_row_each(sequences));
   cuda::attention_mix(*context_, weights, keys, plan_.sequences(*context_, sequences, tokens),
@@ -440,13 +429,13 @@ void OpsCuda::attention_mix(const float* weights, std::int64_t keys,
 // ---- steps and recordings
 void OpsCuda::begin_step(std::span<const std::int64_t> ids,
                          std::span<const SequenceRows> sequences) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   plan_.begin(*context_, ids, sequences);
 }
 
 std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& body) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   flush();
   context_->begin_recording();
   try {
@@ -463,7 +452,7 @@ std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& bod
 
 bool OpsCuda::replay(Recording& recording, std::span<const std::int64_t> ids,
                      std::span<const SequenceRows> sequences) {
-  const Use use(*this);
+  const Context::Use use(*context_);
   begin_step(ids, sequences);
   auto& r = static_cast<CudaRecording&>(recording);
   if (r.epoch != context_->epoch()) return false;

@@ -76,7 +76,7 @@ class OpsCuda final : public Ops {
 
   void begin_step(std::span<const std::int64_t> ids,
                   std::span<const SequenceRows> sequences) override;
-  bool can_record() const override { return true; }
+  bool can_record() const override { return Context::can_record(); }
   std::unique_ptr<Recording> record(const std::function<void()>& body) override;
   bool replay(Recording& recording, std::span<const std::int64_t> ids,
               std::span<const SequenceRows> sequences) override;
@@ -94,7 +94,6 @@ class OpsCuda final : public Ops {
     Matrix cos;
     Matrix sin;
   };
-  class Use;
 
   void flush();
   void flush_norms();
@@ -114,7 +113,6 @@ class OpsCuda final : public Ops {
   bool multiply_part(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
                      std::size_t part, float beta, Matrix y);
 
-  std::recursive_mutex mutex_;
   std::shared_ptr<Context> context_;
   std::unique_ptr<MatrixProduct> library_;
   std::string advice_;

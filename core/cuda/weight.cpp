@@ -37,8 +37,10 @@ std::int64_t tile_count(std::int64_t outputs) { return (outputs + kTileRows - 1)
 // Frees on every way out of a block.
 class Temporary {
  public:
-  Temporary(Context& context, std::size_t nbytes)
-      : context_(context), memory_(context.allocate(nbytes)) {}
+  Temporary(Context& context, std::size_t nbytes) : context_(context) {
+    const Context::Use use(context);
+    memory_ = context.allocate(nbytes);
+  }
   ~Temporary() { context_.free(memory_); }
   Temporary(const Temporary&) = delete;
   Temporary& operator=(const Temporary&) = delete;
@@ -46,7 +48,7 @@ class Temporary {
 
  private:
   Context& context_;
-  void* memory_;
+  void* memory_ = nullptr;
 };
 
 // Calls body(begin, end) for shares of [0, count) on some threads. `body` does not throw.
@@ -156,6 +158,7 @@ CudaWeight::CudaWeight(std::shared_ptr<Context> context, std::span<const Tensor>
   allocate(outputs);
   try {
     for (std::size_t i = 0; i < parts.size(); ++i) upload(parts[i], i, packed);
+    settle();
   } catch (...) {
     context_->free(memory_);
     throw;
@@ -175,10 +178,17 @@ CudaWeight::CudaWeight(std::shared_ptr<Context> context,
   allocate(outputs);
   try {
     for (std::size_t i = 0; i < parts.size(); ++i) upload(*parts[i], i, packed);
+    settle();
   } catch (...) {
     context_->free(memory_);
     throw;
   }
+}
+
+// Kernels load weights before those in front of them have ended: so they must lie there when an operation first asks for them.
+void CudaWeight::settle() {
+  const Context::Use use(*context_);
+  context_->synchronize();
 }
 
 CudaWeight::~CudaWeight() { context_->free(memory_); }
@@ -210,6 +220,7 @@ void CudaWeight::allocate(std::span<const std::int64_t> outputs) {
         quant_ ? tile_count(rows) * view.unit.tile_bytes() : rows * view.row_bytes;
     nbytes_ += (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
   }
+  const Context::Use use(*context_);
   memory_ = static_cast<std::byte*>(context_->allocate(nbytes_));
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     view.data = memory_ + begins[i];
@@ -218,40 +229,49 @@ void CudaWeight::allocate(std::span<const std::int64_t> outputs) {
   }
 }
 
+namespace {
+
+// `count` rows of `row` bytes, each padded with zeros to `padded_row`.
+std::vector<std::byte> pad_rows(const std::byte* from, std::int64_t count, std::size_t row,
+                                std::size_t padded_row) {
+  std::vector<std::byte> padded(static_cast<std::size_t>(count) * padded_row);
+  for (std::size_t r = 0; r < static_cast<std::size_t>(count); ++r) {
+    std::memcpy(padded.data() + r * padded_row, from + r * row, row);
+  }
+  return padded;
+}
+
+}  // namespace
+
 void CudaWeight::upload(const Tensor& source, std::size_t part, const PartPacked& packed) {
   const MatrixView& to = parts_[part];
-  const std::size_t source_row = static_cast<std::size_t>(inputs_) * source.itemsize();
-  const auto target_row = static_cast<std::size_t>(to.row_bytes);
-  const bool as_is = layout_of(source.dtype()) == layout_ && source_row == target_row;
-  // As it is stored, then widened, rounded or padded on the device.
+  // As it is stored, each row padded; then, if that is not how it is kept, rounded on the device.
   MatrixView stored = to;
   stored.layout = layout_of(source.dtype());
   stored.row_bytes = row_bytes(stored.layout, inputs_);
+  const std::size_t source_row = static_cast<std::size_t>(inputs_) * source.itemsize();
   const auto stored_row = static_cast<std::size_t>(stored.row_bytes);
+  const bool is_rounded = stored.layout != layout_;
   const auto run = static_cast<std::int64_t>(
       std::max<std::size_t>(1, kRunBytes / std::max<std::size_t>(stored_row, 1)));
   const std::int64_t rows = source.shape()[0];
-  const Temporary temporary(*context_,
-                            as_is ? 0 : static_cast<std::size_t>(std::min(run, rows)) * stored_row);
-  std::vector<std::byte> padded;
+  const Temporary temporary(
+      *context_, is_rounded ? static_cast<std::size_t>(std::min(run, rows)) * stored_row : 0);
   for (std::int64_t begin = 0; begin < rows; begin += run) {
     const std::int64_t count = std::min(run, rows - begin);
     const std::byte* from = source.data() + static_cast<std::size_t>(begin) * source_row;
-    std::byte* target =
-        const_cast<std::byte*>(to.data) + static_cast<std::size_t>(begin) * target_row;
-    if (as_is) {
-      context_->upload(from, target, static_cast<std::size_t>(count) * source_row);
-    } else {
-      padded.assign(static_cast<std::size_t>(count) * stored_row, std::byte{});
-      for (std::int64_t r = 0; r < count; ++r) {
-        std::memcpy(padded.data() + static_cast<std::size_t>(r) * stored_row,
-                    from + static_cast<std::size_t>(r) * source_row, source_row);
-      }
-      if (stored.layout == layout_) {
-        context_->upload(padded.data(), target, padded.size());
-      } else {
-        context_->upload(padded.data(), temporary.data(), padded.size());
-        stored.data = temporary.data();
+    std::vector<std::byte> padded;
+    if (stored_row != source_row) {
+      padded = pad_rows(from, count, source_row, stored_row);
+      from = padded.data();
+    }
+    auto* target = const_cast<std::byte*>(to.data) + begin * to.row_bytes;
+    {
+      const Context::Use use(*context_);
+      context_->upload(from, is_rounded ? temporary.data() : target,
+                       static_cast<std::size_t>(count) * stored_row);
+      stored.data = temporary.data();
+      if (is_rounded) {
         widen_rows(*context_, stored, 0, count, compute_, target, to.row_bytes / 2);
       }
     }
@@ -282,9 +302,11 @@ void CudaWeight::upload(const QuantizedRows& source, std::size_t part, const Row
         TileRow(quant_, to.unit, tile, static_cast<int>(i % kTileRows)).write(row);
       }
     });
-    context_->upload(memory.data(),
-                     const_cast<std::byte*>(to.data) + static_cast<std::size_t>(begin) * tile_bytes,
-                     memory.size());
+    {
+      const Context::Use use(*context_);
+      auto* target = const_cast<std::byte*>(to.data) + static_cast<std::size_t>(begin) * tile_bytes;
+      context_->upload(memory.data(), target, memory.size());
+    }
     if (packed) {
       packed(part, begin * kTileRows,
              std::min<std::int64_t>((begin + count) * kTileRows, to.outputs));

@@ -13,7 +13,8 @@ namespace infinilm::cuda {
 
 class CudaWeight final : public Weight {
  public:
-  // As Ops::pack. Rows go over in runs, through pinned memory.
+  // As Ops::pack. Rows go over in runs, through pinned memory. The context is in use only while a run is sent: `packed` is called
+  // without.
   CudaWeight(std::shared_ptr<Context> context, std::span<const Tensor> parts, DataType compute,
              const PartPacked& packed);
   // As Ops::pack_quantized.
@@ -37,6 +38,7 @@ class CudaWeight final : public Weight {
   QuantizedMatrix unpack_quantized(std::size_t part) const;
 
  private:
+  void settle();
   void allocate(std::span<const std::int64_t> outputs);
   void upload(const Tensor& source, std::size_t part, const PartPacked& packed);
   void upload(const QuantizedRows& source, std::size_t part, const RowsPacked& packed);
