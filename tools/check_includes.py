@@ -25,9 +25,8 @@ BELOW = {
     "generate": {"base", "config", "hooks", "io", "model", "ops"},
 }
 ANYTHING = {"tests", "fuzz"}  # these look into every folder
-FACTORY = Path(
-    "ops/ops.cpp"
-)  # the one file that makes the Ops of a device, and so knows the devices
+# The one file that makes the Ops of a device, and so knows the devices.
+FACTORY = Path("ops/devices.cpp")
 DEVICES = {"cpu", "cuda"}
 CPP = {".cpp", ".hpp", ".inl", ".cu", ".cuh"}
 

@@ -90,11 +90,9 @@ def test_signatures_read_like_python() -> None:
 
 
 def test_keyword_arguments_reach_the_core() -> None:
-    engine.op_rms_norm(eps=1e-5, weight=np.ones(2, np.float32), x=np.ones((1, 2), np.float32))
-    with pytest.raises(TypeError, match="epsilon"):
-        engine.op_rms_norm(  # type: ignore[call-arg]
-            np.ones((1, 2), np.float32), np.ones(2, np.float32), epsilon=1e-5
-        )
+    assert engine.glob_match(name="layer3_mlp", pattern="layer#_mlp")
+    with pytest.raises(TypeError, match="glob"):
+        engine.glob_match("layer#_mlp", glob="layer3_mlp")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("kind", PUBLIC, ids=lambda kind: kind.__name__)

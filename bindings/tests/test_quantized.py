@@ -25,7 +25,8 @@ SAMPLE = infinilm.sample_model()
 def packed(
     weights: list[Array], compute: str, name: str, group: int, activations: str = ""
 ) -> operations.PackedLinear:
-    return operations.PackedLinear(weights, compute, engine.Quantization(name, group, activations))
+    rounding = engine.Quantization(name, group, activations)
+    return operations.PackedLinear(weights, compute, quantization=rounding)
 
 
 def by_groups(x: Array, size: int) -> Array:

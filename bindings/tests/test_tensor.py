@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from infinilm import DataType, Device, Tensor, engine
+from infinilm import DataType, Device, Tensor, engine, operations
 
 NUMPY_DTYPES = [
     "bool",
@@ -385,9 +385,9 @@ def test_copies() -> None:
 
 def test_arrays_are_taken_for_tensors() -> None:
     array = np.ones((2, 3), np.float32)
-    assert engine.op_add(array, array).tolist() == [[2, 2, 2], [2, 2, 2]]
+    assert operations.add(array, array).tolist() == [[2, 2, 2], [2, 2, 2]]
     with pytest.raises(TypeError, match="y must be a Tensor or an array, not list"):
-        engine.op_add(array, [[1.0]])  # type: ignore[arg-type]
+        operations.add(array, [[1.0]])  # type: ignore[arg-type]
 
 
 def test_devices() -> None:

@@ -8,7 +8,7 @@
 
 namespace infinilm {
 Tensor to_f32(const Tensor& tensor) {
-  const Tensor source = tensor.contiguous();
+  const Tensor source = tensor.to(Device()).contiguous();
   if (source.dtype() == DataType::F32) return source.clone();
   check(source.dtype() == DataType::BF16 || source.dtype() == DataType::F16,
         "expected float32, float16 or bfloat16, found ", name_of(source.dtype()));

@@ -1,17 +1,21 @@
 #include "infinilm/tensor.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <limits>
 #include <new>
 #include <utility>
 
+#include "base/device_memory.hpp"
+#include "base/live_buffers.hpp"
 #include "infinilm/error.hpp"
 
 namespace infinilm {
 namespace {
 
-std::atomic<std::int64_t> buffers{0};
+std::atomic<std::int64_t> own_count{0};
+std::atomic<std::int64_t>* buffers = &own_count;
 
 constexpr std::align_val_t kAlignment{64};
 
@@ -67,10 +71,10 @@ Buffer::Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<vo
       device_(device),
       from_file_(from_file),
       owner_(std::move(owner)) {
-  buffers.fetch_add(1, std::memory_order_relaxed);
+  buffers->fetch_add(1, std::memory_order_relaxed);
 }
 
-Buffer::~Buffer() { buffers.fetch_sub(1, std::memory_order_relaxed); }
+Buffer::~Buffer() { buffers->fetch_sub(1, std::memory_order_relaxed); }
 
 std::shared_ptr<Buffer> Buffer::host(std::size_t nbytes) {
   // One spare cache line: vector kernels may load, never use, what lies behind the end.
@@ -79,7 +83,9 @@ std::shared_ptr<Buffer> Buffer::host(std::size_t nbytes) {
   return std::make_shared<Buffer>(memory, nbytes, Device(), std::move(owner));
 }
 
-std::int64_t live_buffers() noexcept { return buffers.load(std::memory_order_relaxed); }
+std::int64_t live_buffers() noexcept { return buffers->load(std::memory_order_relaxed); }
+std::atomic<std::int64_t>& live_buffer_count() noexcept { return *buffers; }
+void count_live_buffers_in(std::atomic<std::int64_t>* counter) noexcept { buffers = counter; }
 
 Tensor::Tensor(std::shared_ptr<Buffer> buffer, DataType dtype, Shape shape, Shape strides,
                std::size_t offset, bool read_only)
@@ -156,8 +162,7 @@ Tensor Tensor::reshape(Shape shape) const {
 Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone(); }
 
 Tensor Tensor::clone() const {
-  check<Error>(device().type() == DeviceType::CPU, "expected a tensor on the cpu, found one on ",
-               device().str());
+  if (numel() > 0 && device().type() == DeviceType::CUDA) return clone_on_device();
   if (numel() == 0) return empty(shape_, dtype_);
   Tensor copy(Buffer::host(nbytes()), dtype_, shape_);
   if (is_contiguous()) {
@@ -169,10 +174,61 @@ Tensor Tensor::clone() const {
   return copy;
 }
 
+// What is not contiguous goes by way of the host.
+Tensor Tensor::clone_on_device() const {
+  if (!is_contiguous()) return to(Device()).to(device());
+  const auto memory = device_memory(device());
+  Tensor copy(memory->allocate(nbytes()), dtype_, shape_);
+  memory->copy_bytes(data_, copy.data(), nbytes());
+  return copy;
+}
+
 Tensor Tensor::to(const Device& device) const {
   if (device == this->device()) return *this;
-  throw Error(concat("cannot move a tensor from ", this->device().str(), " to ", device.str(),
-                     ": this build of infinilm has no CUDA"));
+  if (this->device().type() == DeviceType::CUDA) {
+    const Tensor copy = download();
+    return device.type() == DeviceType::CPU ? copy : copy.to(device);
+  }
+  const auto memory = device_memory(device);
+  const Tensor source = contiguous();
+  Tensor copy(memory->allocate(std::max<std::size_t>(nbytes(), 1)), dtype_, shape_);
+  if (nbytes() > 0) memory->upload(source.data(), copy.data(), nbytes());
+  return copy;
+}
+
+void Tensor::copy_from(const Tensor& source) const {
+  check(source.shape() == shape_ && source.dtype() == dtype_, "expected a tensor of ",
+        name_of(dtype_), " ", str_of(shape_), ", found one of ", name_of(source.dtype()), " ",
+        str_of(source.shape()));
+  check(!read_only_, "the tensor is read-only");
+  check(is_contiguous(), "only a contiguous tensor can be written as a whole");
+  if (numel() == 0) return;
+  const Tensor values = source.contiguous();
+  if (device().type() == DeviceType::CPU) {
+    const Tensor host = values.to(Device());
+    std::memmove(data_, host.data(), nbytes());
+  } else if (values.device() == device()) {
+    device_memory(device())->copy_bytes(values.data(), data_, nbytes());
+  } else {
+    device_memory(device())->upload(values.to(Device()).data(), data_, nbytes());
+  }
+}
+
+// A contiguous copy on the CPU.
+Tensor Tensor::download() const {
+  if (numel() == 0) return empty(shape_, dtype_);
+  const auto memory = device_memory(device());
+  if (is_contiguous()) {
+    Tensor copy(Buffer::host(nbytes()), dtype_, shape_);
+    memory->download(data_, copy.data(), nbytes());
+    return copy;
+  }
+  for (const std::int64_t s : strides_)
+    check(s >= 0, "expected strides of 0 or more on ", device().str(), ", found ", s);
+  const auto span = static_cast<std::size_t>(extent(shape_, strides_)) * itemsize();
+  const std::shared_ptr<Buffer> all = Buffer::host(span);
+  memory->download(data_, all->data(), span);
+  return Tensor(all, dtype_, shape_, strides_).clone();
 }
 
 std::string Tensor::str() const {

@@ -1,6 +1,7 @@
 #include "cpu/ops_cpu.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "cpu/int8_rows.hpp"
@@ -305,6 +306,33 @@ void OpsCpu::copy(Matrix from, Matrix to) {
   for_rows(from.rows, from.cols, [&](std::int64_t r) {
     std::memmove(to.row(r), from.row(r), static_cast<std::size_t>(from.cols) * sizeof(float));
   });
+}
+
+void OpsCpu::argmax(Matrix x, std::span<Largest> found) {
+  for (std::int64_t r = 0; r < x.rows; ++r) {
+    const float* row = x.row(r);
+    std::int64_t best = 0;
+    for (std::int64_t c = 1; c < x.cols && !std::isnan(row[best]); ++c) {
+      if (row[c] > row[best] || std::isnan(row[c])) best = c;
+    }
+    found[static_cast<std::size_t>(r)] = {best, row[best]};
+  }
+}
+
+void OpsCpu::upload(const void* host, void* to, std::size_t nbytes) {
+  copy_bytes(host, to, nbytes);
+}
+
+void OpsCpu::download(const void* from, void* host, std::size_t nbytes) {
+  copy_bytes(from, host, nbytes);
+}
+
+void OpsCpu::copy_bytes(const void* from, void* to, std::size_t nbytes) {
+  if (nbytes > 0) std::memmove(to, from, nbytes);
+}
+
+bool OpsCpu::can_compute(DataType dtype) const {
+  return dtype == DataType::F32 || dtype == DataType::BF16;
 }
 
 }  // namespace infinilm::cpu

@@ -16,6 +16,11 @@ class OpsCpu final : public Ops {
 
   Device device() const override { return Device(); }
   std::shared_ptr<Buffer> allocate(std::size_t nbytes) override { return host_memory(nbytes); }
+  void upload(const void* host, void* to, std::size_t nbytes) override;
+  void download(const void* from, void* host, std::size_t nbytes) override;
+  void copy_bytes(const void* from, void* to, std::size_t nbytes) override;
+  void synchronize() override {}  // nothing runs on after a call
+  bool can_compute(DataType dtype) const override;
 
   std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
                                const PartPacked& packed) override;
@@ -49,7 +54,7 @@ class OpsCpu final : public Ops {
                      Matrix y) override;
 
   void copy(Matrix from, Matrix to) override;
-  void synchronize() override {}  // nothing runs on after a call
+  void argmax(Matrix x, std::span<Largest> found) override;
 
  private:
   const Kernels& kernels_;

@@ -9,6 +9,7 @@
 #include "generate/sampler.hpp"
 #include "generate/stopping.hpp"
 #include "infinilm/error.hpp"
+#include "ops/ops.hpp"
 
 namespace infinilm {
 
@@ -190,8 +191,33 @@ void Generation::step(Frontend& frontend) {
   }
   Rollback rollback(cache_.get());
   const Tensor logits = forward(runs, frontend);
-  append(runs, choose(runs, logits));
+  const bool on_device = logits.device() != Device() && is_plain(runs);
+  append(runs, on_device ? choose_largest(logits) : choose(runs, logits.to(Device())));
   rollback.keep();
+}
+
+// Whether each run takes the largest of its logits as they are, and nothing else is asked of them.
+bool Generation::is_plain(const std::vector<Run>& runs) const {
+  return is_greedy(config_) && !has_penalties(config_) && !config_.logprobs &&
+         std::none_of(runs.begin(), runs.end(), [&](const Run& run) {
+           const Sequence& sequence = sequences_[run.index];
+           return run.rows > 1 || sequence.processor || wants_prompt_logprobs(sequence);
+         });
+}
+
+// On the logits' device: only the ids leave it.
+std::vector<Generation::Next> Generation::choose_largest(const Tensor& logits) const {
+  const std::int64_t rows = logits.shape()[0], width = logits.shape()[1];
+  std::vector<Largest> largest(static_cast<std::size_t>(rows));
+  ops_for(logits.device())
+      ->argmax({reinterpret_cast<float*>(logits.data()), rows, width, width}, largest);
+  std::vector<Next> found(largest.size());
+  for (std::size_t r = 0; r < found.size(); ++r) {
+    found[r].token = largest[r].column;
+    // What is no choice is told apart, and complained about, in one place.
+    if (!std::isfinite(largest[r].value)) found[r].token = argmax(row_of(logits.to(Device()), r));
+  }
+  return found;
 }
 
 std::vector<Generation::Next> Generation::choose(const std::vector<Run>& runs,

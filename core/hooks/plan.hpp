@@ -76,6 +76,14 @@ class HookRunner {
   HookRunner(std::shared_ptr<HookConnection> connection, Frontend& frontend, StepInfo info)
       : connection_(std::move(connection)), frontend_(frontend), info_(std::move(info)) {}
 
+  // True if there are hooks at all.
+  bool is_active() const noexcept {
+#ifdef INFINILM_NO_HOOKS
+    return false;
+#else
+    return connection_->is_active();
+#endif
+  }
   // True if somebody wants to see `point` now.
   bool wants(Point point, int layer) {
 #ifdef INFINILM_NO_HOOKS

@@ -237,7 +237,10 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
   AtomicFile file(path);
   file.write(little_endian(text.size()).data(), kLengthBytes);
   file.write(text.data(), text.size());
-  for (const auto& [name, tensor] : ordered) file.write(tensor.data(), tensor.nbytes());
+  for (const auto& [name, tensor] : ordered) {
+    const Tensor host = tensor.to(Device());
+    file.write(host.data(), host.nbytes());
+  }
   file.commit();
 }
 

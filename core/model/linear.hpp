@@ -9,7 +9,7 @@
 
 namespace infinilm {
 
-// A vector of parameters: as it was stored, for state_dict, and in float32, for computing.
+// A vector of parameters: as it was stored, for state_dict, and in float32 on the device, for computing.
 struct VectorParameter {
   Tensor stored;
   Tensor f32;

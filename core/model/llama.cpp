@@ -24,7 +24,8 @@ Llama::Llama(LlamaConfig config, std::shared_ptr<Ops> ops, LlamaWeights weights)
       ops_(std::move(ops)),
       arena_(ops_),
       weights_(std::move(weights)),
-      rotary_(config_) {
+      rotary_(config_),
+      decode_(ops_) {
   layers_.reserve(weights_.layers.size());
   for (std::size_t i = 0; i < weights_.layers.size(); ++i) {
     layers_.emplace_back(config_, weights_.layers[i], static_cast<int>(i));
@@ -44,11 +45,23 @@ std::shared_ptr<KvCacheState> Llama::new_cache(std::size_t batch_size, DataType 
 
 Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
                       const Shape& leading) const {
-  Activation cos = step.make(rotary_.half());
-  Activation sin = step.make(rotary_.half());
+  Shape shape = leading;
+  shape.push_back(static_cast<std::int64_t>(config_.vocab_size));
+  const auto body = [&](const RopeTables& rope) { return run(step, rope, logit_rows); };
+  if (ops_->can_record() && RecordedDecode::suits(step, logit_rows.size())) {
+    return decode_.run(step, rotary_, body).reshape(shape);
+  }
+  ops_->begin_step(step.batch.ids, step.batch.sequences);
+  Activation cos = step.make(rotary_.half()), sin = step.make(rotary_.half());
   const RopeTables rope{cos.view(), sin.view()};
-  rotary_.tables(step.batch.sequences, rope.cos, rope.sin);
+  rotary_.tables(*ops_, step.batch.sequences, rope.cos, rope.sin);
+  Activation logits = body(rope);
+  if (step.wants(Point::Logits)) step.show(Point::Logits, -1, logits, leading, {logits.cols()});
+  return logits.deliver(shape);
+}
 
+Activation Llama::run(Step& step, const RopeTables& rope,
+                      std::span<const std::int64_t> logit_rows) const {
   Activation x = embed(step);
   for (const DecoderLayer& layer : layers_) {
     step.poll();
@@ -63,11 +76,7 @@ Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
   step.point(Point::FinalNorm, -1, h, {h.cols()});
   step.point(Point::HiddenStatesBeforeLmHead, -1, h, {h.cols()});
 
-  Activation logits = head(step, h, logit_rows);
-  Shape shape = leading;
-  shape.push_back(logits.cols());
-  if (step.wants(Point::Logits)) step.show(Point::Logits, -1, logits, leading, {logits.cols()});
-  return logits.deliver(shape);
+  return head(step, h, logit_rows);
 }
 
 Activation Llama::embed(Step& step) const {
@@ -77,16 +86,23 @@ Activation Llama::embed(Step& step) const {
   return x;
 }
 
+// Rows of h; h itself if all are wanted.
+Activation Llama::pick(Step& step, Activation& h, std::span<const std::int64_t> rows) const {
+  if (static_cast<std::int64_t>(rows.size()) == h.rows()) return h;
+  Activation picked = step.make(static_cast<std::int64_t>(rows.size()), h.cols());
+  const Matrix from = h.view(), to = picked.view();
+  for (std::int64_t r = 0; r < to.rows; ++r) {
+    float* source = from.row(rows[static_cast<std::size_t>(r)]);
+    ops_->copy({source, 1, h.cols(), h.cols()}, {to.row(r), 1, h.cols(), h.cols()});
+  }
+  return picked;
+}
+
 Activation Llama::head(Step& step, Activation& h, std::span<const std::int64_t> logit_rows) const {
   const auto rows = static_cast<std::int64_t>(logit_rows.size());
-  Activation picked = step.make(rows, h.cols());
+  Activation picked = pick(step, h, logit_rows);
   Activation logits = step.make(rows, static_cast<std::int64_t>(config_.vocab_size));
-  const Matrix from = h.view(), to = picked.view(), out = logits.view();
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const float* source = from.row(logit_rows[static_cast<std::size_t>(r)]);
-    ops_->copy({const_cast<float*>(source), 1, h.cols(), h.cols()},
-               {to.row(r), 1, h.cols(), h.cols()});
-  }
+  const Matrix to = picked.view(), out = logits.view();
   for (std::int64_t r = 0; r < rows; r += kHeadRows) {
     const std::int64_t count = std::min(kHeadRows, rows - r);
     const std::array<Matrix, 1> y = {Matrix{out.row(r), count, out.cols, out.stride}};

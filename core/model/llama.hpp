@@ -10,6 +10,7 @@
 #include "model/arena.hpp"
 #include "model/decoder_layer.hpp"
 #include "model/kv_cache.hpp"
+#include "model/recorded_decode.hpp"
 #include "model/rotary.hpp"
 #include "model/weights.hpp"
 
@@ -37,7 +38,11 @@ class Llama {
   Tensor forward(Step& step, std::span<const std::int64_t> logit_rows, const Shape& leading) const;
 
  private:
+  // Logits of those rows, [rows, V], before anybody has seen them.
+  Activation run(Step& step, const RopeTables& rope,
+                 std::span<const std::int64_t> logit_rows) const;
   Activation embed(Step& step) const;
+  Activation pick(Step& step, Activation& h, std::span<const std::int64_t> rows) const;
   Activation head(Step& step, Activation& h, std::span<const std::int64_t> logit_rows) const;
 
   std::shared_ptr<const char> identity_ = std::make_shared<const char>();
@@ -47,6 +52,7 @@ class Llama {
   LlamaWeights weights_;
   RotaryEmbedding rotary_;
   std::vector<DecoderLayer> layers_;
+  mutable RecordedDecode decode_;
 };
 
 }  // namespace infinilm

@@ -111,7 +111,7 @@ Request request_from(const Tensor& input_ids) {
         "input_ids: expected shape [tokens] or [batch, tokens], found ", str_of(input_ids.shape()));
   check(input_ids.numel() > 0, "input_ids: expected at least one token, found shape ",
         str_of(input_ids.shape()));
-  const Tensor ids = input_ids.contiguous();
+  const Tensor ids = input_ids.to(Device()).contiguous();
   const Shape& shape = ids.shape();
   const auto rows = static_cast<std::size_t>(shape.back());
   const auto batch = static_cast<std::size_t>(ids.numel()) / rows;
@@ -122,15 +122,17 @@ Request request_from(const Tensor& input_ids) {
   return request;
 }
 
-void check_compute_dtype(DataType dtype) {
-  check(dtype == DataType::F32 || dtype == DataType::BF16,
-        "dtype: expected float32 or bfloat16 on the CPU, found ", name_of(dtype));
+void check_compute_dtype(DataType dtype, const Ops& ops) {
+  const bool half = ops.can_compute(DataType::F16);
+  check(ops.can_compute(dtype), "dtype: expected ", half ? "float32, float16" : "float32",
+        " or bfloat16 on ", half ? ops.device().str() : "the CPU", ", found ", name_of(dtype));
 }
 
-// A config that names float16 computes in float32 on the CPU.
-LlamaConfig with_compute_dtype(LlamaConfig config) {
-  if (config.dtype == DataType::F16) config.dtype = DataType::F32;
-  check_compute_dtype(config.dtype);
+// A config that names float16 computes in float32 where the device has no float16.
+LlamaConfig with_compute_dtype(LlamaConfig config, const Ops& ops) {
+  if (config.dtype == DataType::F16 && !ops.can_compute(DataType::F16))
+    config.dtype = DataType::F32;
+  check_compute_dtype(config.dtype, ops);
   return config;
 }
 
@@ -139,7 +141,7 @@ LlamaConfig with_compute_dtype(LlamaConfig config) {
 LlamaForCausalLM::LlamaForCausalLM(const LlamaConfig& config, const std::string& device,
                                    std::optional<DataType> kv_cache_dtype,
                                    const Quantization& quantization)
-    : config_(with_compute_dtype(config)),
+    : config_(with_compute_dtype(config, *ops_for(Device(device)))),
       device_(device),
       kv_cache_dtype_(kv_cache_dtype.value_or(config_.dtype)),
       quantization_(quantization),
@@ -155,7 +157,7 @@ std::shared_ptr<LlamaForCausalLM> LlamaForCausalLM::from_pretrained(const std::s
                                                                     Frontend& frontend) {
   LlamaConfig config = LlamaConfig::from_pretrained(directory);
   if (options.dtype) {
-    check_compute_dtype(*options.dtype);
+    check_compute_dtype(*options.dtype, *ops_for(Device(options.device)));
     config.dtype = *options.dtype;
   }
   auto model = std::make_shared<LlamaForCausalLM>(config, options.device, options.kv_cache_dtype,
@@ -163,6 +165,7 @@ std::shared_ptr<LlamaForCausalLM> LlamaForCausalLM::from_pretrained(const std::s
   const LlamaConfig& own = model->config_;
   const Checkpoint checkpoint = Checkpoint::open(directory);
   const auto ops = ops_for(model->device_);
+  if (const std::string advice = ops->advice(); !advice.empty()) frontend.warn(advice);
   LlamaWeights weights = load_weights(own, model->quantization_, checkpoint.tensors,
                                       checkpoint.source, *ops, options.progress);
   const std::vector<std::string> extra = unexpected_names(own, checkpoint.tensors);

@@ -147,8 +147,18 @@ std::vector<float> RotaryEmbedding::frequencies(std::int64_t length) const {
   return inverse(powers(base, half_));
 }
 
-void RotaryEmbedding::tables(std::span<const SequenceRows> sequences, Matrix cos,
+void RotaryEmbedding::tables(Ops& ops, std::span<const SequenceRows> sequences, Matrix cos,
                              Matrix sin) const {
+  if (ops.device() == Device()) return fill(sequences, cos, sin);
+  const auto count = static_cast<std::size_t>(cos.rows * half_);
+  std::vector<float> host(2 * count);
+  fill(sequences, {host.data(), cos.rows, half_, half_},
+       {host.data() + count, cos.rows, half_, half_});
+  ops.upload(host.data(), cos.data, count * sizeof(float));
+  ops.upload(host.data() + count, sin.data, count * sizeof(float));
+}
+
+void RotaryEmbedding::fill(std::span<const SequenceRows> sequences, Matrix cos, Matrix sin) const {
   const auto scale = static_cast<float>(attention_factor_);
   for (const SequenceRows& s : sequences) {
     const std::vector<float> f = frequencies(s.past + s.rows);

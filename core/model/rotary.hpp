@@ -17,9 +17,12 @@ class RotaryEmbedding {
   std::int64_t half() const noexcept { return half_; }
   // cos, sin: [T, D/2]: for every row of the sequences, at its position, times the scaling's attention
   // factor. Angles are float32, as HF computes them.
-  void tables(std::span<const SequenceRows> sequences, Matrix cos, Matrix sin) const;
+  // In memory of the device.
+  void tables(Ops& ops, std::span<const SequenceRows> sequences, Matrix cos, Matrix sin) const;
 
  private:
+  // In host memory.
+  void fill(std::span<const SequenceRows> sequences, Matrix cos, Matrix sin) const;
   // The frequencies for a sequence of `length` tokens.
   std::vector<float> frequencies(std::int64_t length) const;
 

@@ -18,7 +18,7 @@ Step::Step(Ops& device_ops, Arena& buffers, Batch rows_of_all, HookRunner hook_r
            Frontend& frontend)
     : ops(device_ops),
       batch(std::move(rows_of_all)),
-      arena_(buffers),
+      own_arena_(buffers),
       hooks_(std::move(hook_runner)),
       frontend_(frontend) {}
 
@@ -26,11 +26,14 @@ void Step::show(Point point, int layer, Activation& x, const Shape& leading,
                 std::initializer_list<std::int64_t> trailing) {
   Shape shape = leading;
   shape.insert(shape.end(), trailing);
-  ops.synchronize();
-  hooks_.run(point, layer, x.deliver(shape));
+  const Tensor shown = x.deliver(shape);
+  ops.submit();
+  hooks_.run(point, layer, shown);
+  ops.catch_up();
 }
 
 void Step::poll() {
+  if (arena_ != &own_arena_) return;
   using Clock = std::chrono::steady_clock;
   constexpr auto kPeriod = std::chrono::milliseconds(50);
   // Of the thread, not of the step: a step of decoding may be much shorter than the period.

@@ -38,9 +38,15 @@ class Step {
   // A new value of the step, [T, cols], not initialised.
   Activation make(std::int64_t cols) { return make(batch.rows(), cols); }
   Activation make(std::int64_t rows, std::int64_t cols) {
-    return Activation(arena_, ops, rows, cols);
+    return Activation(*arena_, ops, rows, cols);
   }
+  // From here on values are made in another arena, and nobody is asked whether to go on until the old one is used again.
+  void work_in(Arena& arena) noexcept { arena_ = &arena; }
+  void work_outside() noexcept { arena_ = &own_arena_; }
+  Arena& own_arena() noexcept { return own_arena_; }
 
+  // True if there are hooks at all.
+  bool is_watched() const noexcept { return hooks_.is_active(); }
   bool wants(Point point, int layer = -1) { return hooks_.wants(point, layer); }
 
   // A hook point: shows `x` to whoever asked, as [leading…, trailing…]; does nothing else if nobody did.
@@ -56,7 +62,8 @@ class Step {
   void poll();
 
  private:
-  Arena& arena_;
+  Arena& own_arena_;
+  Arena* arena_ = &own_arena_;
   HookRunner hooks_;
   Frontend& frontend_;
 };

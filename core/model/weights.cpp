@@ -98,9 +98,9 @@ class Loader {
 
   VectorParameter vector(const std::string& name) {
     const Tensor& source = state_.at(name);
-    const Tensor stored = source.clone();
+    const Tensor stored = source.to(Device()).clone();
     done_with(source, 0, source.nbytes());
-    return {stored, to_f32(stored)};
+    return {stored, to_f32(stored).to(ops_.device())};
   }
 
   // The embedding or the head.
@@ -135,7 +135,7 @@ class Loader {
                                        const QuantFormat& format) {
     std::vector<std::unique_ptr<QuantizedRows>> rows;
     for (const ParameterInfo& m : matrices)
-      rows.push_back(quantize(state_.at(m.name).contiguous(), format));
+      rows.push_back(quantize(state_.at(m.name).to(Device()).contiguous(), format));
     return pack_quantized(rows, [&](std::size_t p, std::int64_t begin, std::int64_t end) {
       done_with_rows(state_.at(matrices[p].name), begin, end);
     });
@@ -155,7 +155,8 @@ class Loader {
 
   std::unique_ptr<Weight> pack(const std::vector<ParameterInfo>& matrices) {
     std::vector<Tensor> parts;
-    for (const ParameterInfo& m : matrices) parts.push_back(state_.at(m.name).contiguous());
+    for (const ParameterInfo& m : matrices)
+      parts.push_back(state_.at(m.name).to(Device()).contiguous());
     if (config_.dtype == DataType::F32) widen_unless_alike(parts);
     std::vector<std::size_t> read(parts.size(), 0);
     return ops_.pack(parts, config_.dtype, [&](std::size_t p, std::size_t, std::size_t end) {

@@ -1,6 +1,5 @@
 #include "ops/ops.hpp"
 
-#include "cpu/ops_cpu.hpp"
 #include "infinilm/error.hpp"
 
 namespace infinilm {
@@ -13,16 +12,6 @@ HiddenAct parse_hidden_act(std::string_view name) {
   throw ValueError(
       concat("hidden_act: expected silu, swish, gelu, gelu_new, gelu_pytorch_tanh or relu, found ",
              quoted(name)));
-}
-
-std::shared_ptr<Ops> ops_for(const Device& device) {
-  check<Error>(device.type() == DeviceType::CPU,
-               "CUDA is not supported by this build: there is no device ", quoted(device.str()),
-               "; use device=\"cpu\"");
-  // Never destroyed: a model may outlive the program's static objects.
-  static const auto* shared =
-      new std::shared_ptr<Ops>(std::make_shared<cpu::OpsCpu>(cpu::kernels()));
-  return *shared;
 }
 
 }  // namespace infinilm

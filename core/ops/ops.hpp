@@ -11,9 +11,11 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/device_memory.hpp"
 #include "infinilm/tensor.hpp"
 #include "quant/quantized_rows.hpp"
 
@@ -74,11 +76,20 @@ using RowsPacked = std::function<void(std::size_t part, std::int64_t begin, std:
 // Hears that the bytes [begin, end) of a part have been packed and are not read again; on the calling thread.
 using PartPacked = std::function<void(std::size_t part, std::size_t begin, std::size_t end)>;
 
-class Ops {
+// Where the largest value of a row is.
+struct Largest {
+  std::int64_t column = 0;
+  float value = 0;
+};
+
+// One per device, shared by all models and threads. Pointers and matrices are the device's own memory; ids, sequences and
+// what says so are the host's.
+class Ops : public DeviceMemory {
  public:
-  virtual ~Ops() = default;
-  virtual Device device() const = 0;
-  virtual std::shared_ptr<Buffer> allocate(std::size_t nbytes) = 0;
+  // What would make the device faster, for a warning; empty: nothing that is known.
+  virtual std::string advice() const { return {}; }
+  // Whether matrix products can be computed in this type.
+  virtual bool can_compute(DataType dtype) const = 0;
 
   // Takes matrices (F32, F16 or BF16, contiguous, not necessarily aligned) with a common number of columns
   // into the device's layout. `compute` F32 keeps the stored type, which is then one for all (it is widened exactly in the
@@ -138,8 +149,33 @@ class Ops {
                              Matrix y) = 0;
 
   virtual void copy(Matrix from, Matrix to) = 0;
-  // Returns when everything that was asked for is done (at once on the CPU).
-  virtual void synchronize() = 0;
+  // found[r]: the first of the largest of row r; a NaN counts as larger than anything. On the host, done on return.
+  virtual void argmax(Matrix x, std::span<Largest> found) = 0;
+
+  // What the next operations will be given as `ids` and `sequences`: lets a device send them over in one piece.
+  virtual void begin_step(std::span<const std::int64_t> ids,
+                          std::span<const SequenceRows> sequences) {
+    static_cast<void>(ids), static_cast<void>(sequences);
+  }
+  // A sequence of operations that can be run again at less cost than asking for each. All memory that `body` used must stay
+  // alive, and be used by nobody else, as long as the recording; but blocks of the cache may be others.
+  class Recording {
+   public:
+    virtual ~Recording() = default;
+  };
+  virtual bool can_record() const { return false; }
+  // Notes the operations that `body` asks for instead of running them.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& body) {
+    static_cast<void>(body);
+    return nullptr;
+  }
+  // Runs them for these ids and sequences, as many as there were when it was recorded. False: the sequences have outgrown
+  // the recording, and nothing was run.
+  virtual bool replay(Recording& recording, std::span<const std::int64_t> ids,
+                      std::span<const SequenceRows> sequences) {
+    static_cast<void>(recording), static_cast<void>(ids), static_cast<void>(sequences);
+    return false;
+  }
 };
 
 // The Ops of a device, made on first use and shared. Throws Error where there is no such device.

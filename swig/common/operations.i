@@ -1,7 +1,9 @@
-// The engine's operations one by one, under names that begin with `op_`.
+// The engine's operations one by one, under names that begin with `op_` unless a language has said otherwise.
+#ifndef INFINILM_OPERATION
 %define INFINILM_OPERATION(name)
 %rename(op_##name) infinilm::operations::name;
 %enddef
+#endif
 INFINILM_OPERATION(embed)
 INFINILM_OPERATION(rms_norm)
 INFINILM_OPERATION(act_mul)

@@ -1,4 +1,9 @@
 // Settings of the process, and what is alive in it.
+%immutable infinilm::CudaDevice::index;
+%immutable infinilm::CudaDevice::name;
+%immutable infinilm::CudaDevice::compute_capability;
+%immutable infinilm::CudaDevice::memory;
+%nodefaultctor infinilm::CudaDevice;
 %include "infinilm/runtime.hpp"
 
 %inline %{

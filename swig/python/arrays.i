@@ -8,6 +8,7 @@ INFINILM_PY_IN(infinilm::Device, to_value, "typing.Union[Device, str]")
 INFINILM_PY_IN(infinilm::Tensor, to_value, "Tensor")
 INFINILM_PY_VALUE(std::vector<infinilm::Tensor>, "list[Tensor]")
 INFINILM_PY_VALUE(%arg(std::map<std::string, infinilm::Tensor>), "dict[str, Tensor]")
+INFINILM_PY_OUT(std::vector<infinilm::CudaDevice>, from_value)
 INFINILM_PY_OUT(std::vector<infinilm::HookPoint>, from_value)
 INFINILM_PY_OUT(std::vector<infinilm::HookPointPattern>, from_value)
 INFINILM_PY_OUT(std::vector<infinilm::ParameterInfo>, from_value)
@@ -16,6 +17,7 @@ INFINILM_PY_OUT(std::vector<infinilm::StepSequence>, from_value)
   $result = infinilm_py::from_value(*$1);
   if (!$result) SWIG_fail;
 }
+%typemap(pytyping) std::vector<infinilm::CudaDevice> "list[CudaDevice]"
 %typemap(pytyping) std::vector<infinilm::HookPoint> "list[HookPoint]"
 %typemap(pytyping) const std::vector<infinilm::HookPointPattern>& "list[HookPointPattern]"
 %typemap(pytyping) std::vector<infinilm::ParameterInfo> "list[ParameterInfo]"
@@ -30,6 +32,9 @@ PyObject* new_proxy(const Value& value, swig_type_info* type) {
 }
 PyObject* from_value(const infinilm::Tensor& value) {
   return new_proxy(value, SWIGTYPE_p_infinilm__Tensor);
+}
+PyObject* from_value(const infinilm::CudaDevice& value) {
+  return new_proxy(value, SWIGTYPE_p_infinilm__CudaDevice);
 }
 PyObject* from_value(const infinilm::HookPoint& value) {
   return new_proxy(value, SWIGTYPE_p_infinilm__HookPoint);
@@ -88,6 +93,7 @@ bool to_value(PyObject* object, const std::string& field, infinilm::Device& valu
 %rename(_borrow_tensor) infinilm_py_borrow_tensor;
 %rename(_tensor_to_dlpack) infinilm_py_to_dlpack;
 %rename(_tensor_from_dlpack) infinilm_py_from_dlpack;
+%rename(_stream_of) infinilm_py_stream_of;
 %rename(_tensor_interface) infinilm_py_interface;
 %inline %{
 // Memory at `address`, kept alive by `owner`; strides in bytes.
@@ -104,9 +110,11 @@ infinilm::Tensor infinilm_py_borrow_tensor(PyObject* owner, std::size_t address,
   return infinilm::Tensor::borrow(reinterpret_cast<void*>(address), dtype, shape, std::move(elements),
                                   infinilm::Device(), infinilm_py::share(owner), read_only);
 }
-PyObject* infinilm_py_to_dlpack(const infinilm::Tensor& tensor, bool versioned, bool copy) {
-  return infinilm_py::dlpack::to_capsule(tensor, versioned, copy);
+PyObject* infinilm_py_to_dlpack(const infinilm::Tensor& tensor, bool versioned, bool copy, std::uint64_t stream) {
+  return infinilm_py::dlpack::to_capsule(tensor, versioned, copy, static_cast<std::uintptr_t>(stream));
 }
+// The engine's stream on a CUDA device, as DLPack numbers it.
+std::uint64_t infinilm_py_stream_of(const infinilm::Device& device) { return infinilm::stream_of(device); }
 infinilm::Tensor infinilm_py_from_dlpack(PyObject* capsule) {
   return infinilm_py::dlpack::from_capsule(capsule);
 }

@@ -28,6 +28,7 @@ INFINILM_PY_BASE(HookHandle, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(HookPoint, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(HookPointPattern, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(ParameterInfo, "infinilm._hooks.Readable")
+INFINILM_PY_BASE(CudaDevice, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(Peak, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(Quantization, "infinilm._hooks.QuantizationMethods")
 INFINILM_PY_BASE(StepInfo, "infinilm._hooks.Readable")
@@ -60,6 +61,23 @@ INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
 %rename(_forward) infinilm::LlamaForCausalLM::forward;
 %rename(_set_hook_registry) infinilm::LlamaForCausalLM::set_hook_registry;
 %rename(_hook_registry) infinilm::LlamaForCausalLM::hook_registry;
+
+// infinilm/operations.py has the operations with their defaults: one function each, not one for each number of arguments.
+%define INFINILM_OPERATION(name)
+%feature("compactdefaultargs") infinilm::operations::name;
+%rename(_op_##name) infinilm::operations::name;
+%enddef
+%feature("compactdefaultargs") infinilm::operations::PackedLinear::PackedLinear;
+%feature("shadow") infinilm::operations::PackedLinear::PackedLinear %{
+    def __init__(self, weights, compute, device="cpu", quantization=None):
+        r"""
+        weights: matrices [N_p, K] stacked; compute: float32 or bfloat16, on CUDA also float16. `quantization`: rounds them
+        first.
+        """
+        if quantization is None:
+            quantization = Quantization()
+        _engine.PackedLinear_swiginit(self, _engine.new_PackedLinear(weights, compute, device, quantization))
+%}
 
 %feature("shadow") infinilm::LlamaConfig::LlamaConfig() %{
     def __init__(self, **fields):

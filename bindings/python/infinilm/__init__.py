@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from infinilm import engine
+from infinilm import _cuda, engine
 from infinilm.dtypes import DataType
 from infinilm.engine import (
+    CudaDevice,
     Device,
     GenerationConfig,
     HookHandle,
@@ -27,6 +28,7 @@ from infinilm.engine import (
     Tensor,
     available_cpu_levels,
     cpu_level,
+    cuda_devices,
     current_step,
     hook_points,
     load_safetensors,
@@ -78,12 +80,17 @@ __all__ = [  # noqa: RUF022  # in the order of a reader's interest
     "get_num_threads",
     "cpu_level",
     "available_cpu_levels",
+    "cuda_devices",
+    "CudaDevice",
     "__version__",
 ]
 
 get_num_threads = num_threads
 
+_cuda.find_libraries()
+
 for _class in (
+    CudaDevice,
     Device,
     GenerationConfig,
     HookHandle,

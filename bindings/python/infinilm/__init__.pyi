@@ -3,6 +3,9 @@
 from infinilm import engine as engine
 from infinilm.dtypes import DataType as DataType
 from infinilm.engine import (
+    CudaDevice as CudaDevice,
+)
+from infinilm.engine import (
     Device as Device,
 )
 from infinilm.engine import (
@@ -43,6 +46,9 @@ from infinilm.engine import (
 )
 from infinilm.engine import (
     cpu_level as cpu_level,
+)
+from infinilm.engine import (
+    cuda_devices as cuda_devices,
 )
 from infinilm.engine import (
     current_step as current_step,
@@ -111,5 +117,7 @@ __all__ = [  # noqa: RUF022  # in the order of a reader's interest
     "get_num_threads",
     "cpu_level",
     "available_cpu_levels",
+    "cuda_devices",
+    "CudaDevice",
     "__version__",
 ]

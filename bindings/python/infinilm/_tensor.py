@@ -28,6 +28,22 @@ _TYPE_STRINGS = {
 }
 _NAMES = {typestr: name for name, typestr in _TYPE_STRINGS.items()}
 _DLPACK_DEVICES = {"cpu": 1, "cuda": 2}
+_DLPACK_CUDA = (2, 13)  # memory of a device, and memory that CUDA moves
+_NO_STREAM = 0  # the consumer wants no order
+
+
+def _consumer_stream(stream: Any) -> int:
+    """The stream that a consumer of CUDA memory names, as DLPack numbers them."""
+    if stream is None:
+        return 1
+    if isinstance(stream, bool) or not hasattr(stream, "__index__"):
+        raise TypeError(f"stream: expected None or an int, not {type(stream).__name__}")
+    number = int(stream)
+    if number == -1:
+        return _NO_STREAM
+    if number < 1:
+        raise ValueError(f"stream: expected None, -1, 1, 2 or a stream's address, found {number}")
+    return number
 
 
 class _Raw:
@@ -137,11 +153,16 @@ class TensorMethods:
         tensor: Tensor = self  # type: ignore[assignment]
         here = self.__dlpack_device__()
         if dl_device is not None and (int(dl_device[0]), int(dl_device[1])) != here:
-            raise BufferError(f"the tensor is on DLPack device {here}, not on {tuple(dl_device)}")
+            if int(dl_device[0]) != 1 or copy is False:
+                raise BufferError(
+                    f"the tensor is on DLPack device {here}, not on {tuple(dl_device)}"
+                )
+            return tensor.to("cpu").__dlpack__(max_version=max_version)
         if here[0] == 1 and stream not in (None, -1):
             raise ValueError(f"a tensor on the cpu has no stream, found stream={stream!r}")
+        consumer = _NO_STREAM if here[0] == 1 else _consumer_stream(stream)
         versioned = max_version is not None and max_version[0] >= 1
-        return _engine._tensor_to_dlpack(tensor, versioned, bool(copy))
+        return _engine._tensor_to_dlpack(tensor, versioned, bool(copy), consumer)
 
     def tolist(self) -> Any:
         """Return the elements as (nested) Python lists."""
@@ -217,12 +238,21 @@ def _borrow(array: np.ndarray[Any, Any], field: str) -> Tensor:
     return tensor
 
 
+def _order_with(source: Any) -> dict[str, int]:
+    """The stream that the engine will use the memory of a producer on, as an argument of its __dlpack__."""
+    kind, index = source.__dlpack_device__()
+    if int(kind) not in _DLPACK_CUDA:
+        return {}
+    return {"stream": _engine._stream_of(f"cuda:{index}")}
+
+
 def _from_dlpack(source: Any) -> Tensor:
     if hasattr(source, "__dlpack__"):
+        order = _order_with(source)
         try:
-            capsule = source.__dlpack__(max_version=(1, 0))
+            capsule = source.__dlpack__(max_version=(1, 0), **order)
         except TypeError:  # written before DLPack 1.0
-            capsule = source.__dlpack__()
+            capsule = source.__dlpack__(**order)
     elif type(source).__name__ == "PyCapsule":
         capsule = source
     else:

@@ -95,6 +95,8 @@ class Generation {
   bool wants_prompt_logprobs(const Sequence& sequence) const;
   std::vector<Run> plan() const;
   Tensor forward(const std::vector<Run>& runs, Frontend& frontend);
+  bool is_plain(const std::vector<Run>& runs) const;
+  std::vector<Next> choose_largest(const Tensor& logits) const;
   std::vector<Next> choose(const std::vector<Run>& runs, const Tensor& logits) const;
   Next choose_one(const Run& run, const Tensor& logits, std::size_t row) const;
   void append(const std::vector<Run>& runs, std::vector<Next> found);

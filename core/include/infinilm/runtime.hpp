@@ -1,6 +1,7 @@
-// Process-wide settings: threads and the instruction set.
+// Process-wide settings: threads, the instruction set, CUDA devices.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,21 @@ int num_threads();
 std::string cpu_level();
 /// What can be chosen on this machine, worst first.
 std::vector<std::string> available_cpu_levels();
+
+/// A GPU that the driver reports.
+struct CudaDevice {
+  int index = 0;                   ///< N of "cuda:N"
+  std::string name;                ///< such as "NVIDIA H100 80GB HBM3"
+  std::string compute_capability;  ///< such as "9.0"; 8.0 and later can be used
+  std::size_t memory = 0;          ///< bytes, in all
+};
+
+/// The CUDA devices of this machine. Throws Error with the reason if there is none: infinilm was built without CUDA, its
+/// plug-in was not found, there is no driver, it is too old, or it reports no device.
+std::vector<CudaDevice> cuda_devices();
+
+/// A folder to look for CUDA's libraries in (cuBLASLt), before the system's. Takes effect for devices that are not in use yet.
+void set_cuda_library_path(const std::string& folder);
 
 std::string version();
 

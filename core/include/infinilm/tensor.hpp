@@ -83,10 +83,16 @@ class Tensor {
   Tensor clone() const;
   /// This tensor if it is there already, else a copy. Throws RuntimeError (Error) where there is no such device.
   Tensor to(const Device& device) const;
+  /// Writes the values of `source`, of the same shape and dtype, wherever it is, into this memory. ValueError, also if this
+  /// is read-only or not contiguous.
+  void copy_from(const Tensor& source) const;
 
   std::string str() const;  ///< Tensor(shape=(2, 3), dtype=float32, device=cpu)
 
  private:
+  Tensor clone_on_device() const;
+  Tensor download() const;
+
   std::shared_ptr<Buffer> buffer_;
   std::byte* data_ = nullptr;
   DataType dtype_ = DataType::F32;

@@ -76,6 +76,7 @@ inline void account_for(lua_State* L, const infinilm::Tensor& tensor) {
 
 // A userdata of its own for a copy of the value.
 void from_value(lua_State* L, const infinilm::Tensor& value);
+void from_value(lua_State* L, const infinilm::CudaDevice& value);
 void from_value(lua_State* L, const infinilm::HookPoint& value);
 void from_value(lua_State* L, const infinilm::HookPointPattern& value);
 void from_value(lua_State* L, const infinilm::ParameterInfo& value);

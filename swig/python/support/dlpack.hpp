@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "infinilm/error.hpp"
+#include "infinilm/streams.hpp"
 #include "infinilm/tensor.hpp"
 #include "support/object.hpp"
 
@@ -104,20 +105,36 @@ inline infinilm::DataType dtype_of(ElementType type) {
                           " lanes"));
 }
 
+// DLPack's numbers of devices whose memory the CPU or a CUDA device reads.
+enum : std::int32_t { kCpu = 1, kCuda = 2, kCudaHost = 3, kCudaManaged = 13 };
+
 inline DeviceTag device_tag(const infinilm::Device& device) {
-  return {device.type() == infinilm::DeviceType::CPU ? 1 : 2, device.index()};
+  return {device.type() == infinilm::DeviceType::CPU ? kCpu : kCuda, device.index()};
 }
 
-// What an exported capsule points to: keeps the tensor and its shape alive.
+inline infinilm::Device device_of(const DeviceTag& tag) {
+  if (tag.type == kCpu || tag.type == kCudaHost) return infinilm::Device();
+  if (tag.type == kCuda || tag.type == kCudaManaged)
+    return infinilm::Device(infinilm::DeviceType::CUDA, tag.index);
+  refuse(infinilm::concat("expected memory of the cpu or of CUDA, found DLPack's device type ",
+                          tag.type));
+}
+
+// What an exported capsule points to: keeps the tensor and its shape alive. `stream`: the consumer's, which may still be at
+// work on the memory when it lets go of it; 0 for none.
 template <class M>
 struct Exported {
   infinilm::Tensor tensor;
   infinilm::Shape shape;
   infinilm::Shape strides;
+  std::uintptr_t stream;
   M managed{};
 
-  explicit Exported(infinilm::Tensor source)
-      : tensor(std::move(source)), shape(tensor.shape()), strides(tensor.strides()) {
+  Exported(infinilm::Tensor source, std::uintptr_t consumer)
+      : tensor(std::move(source)),
+        shape(tensor.shape()),
+        strides(tensor.strides()),
+        stream(consumer) {
     managed.context = this;
     managed.deleter = [](M* m) { delete static_cast<Exported*>(m->context); };
     managed.view = {tensor.data(),
@@ -127,6 +144,9 @@ struct Exported {
                     shape.data(),
                     strides.data(),
                     0};
+  }
+  ~Exported() {
+    if (stream != 0) infinilm::catch_up(tensor.device(), stream);
   }
 };
 
@@ -144,22 +164,35 @@ PyObject* capsule_of(Exported<M>* exported) {
   return capsule;
 }
 
-inline PyObject* to_capsule(const infinilm::Tensor& tensor, bool versioned, bool copy) {
+// The consumer's `stream` waits for what the engine still has to do on the memory; 0: it asked for no order.
+inline PyObject* to_capsule(const infinilm::Tensor& tensor, bool versioned, bool copy,
+                            std::uintptr_t stream) {
   for (const std::int64_t stride : tensor.strides()) {
     if (stride < 0)
       refuse("a tensor with negative strides cannot be exported: make it contiguous() first");
   }
   infinilm::Tensor source = copy ? tensor.clone() : tensor;
+  if (stream != 0) infinilm::let_wait(source.device(), stream);
   if (!versioned) {
     if (source.read_only()) {
       refuse("a read-only tensor needs a consumer of DLPack 1.0 (max_version=(1, 0)) or copy=True");
     }
-    return capsule_of(new Exported<Managed>(std::move(source)));
+    return capsule_of(new Exported<Managed>(std::move(source), stream));
   }
-  auto* exported = new Exported<ManagedVersioned>(std::move(source));
+  auto* exported = new Exported<ManagedVersioned>(std::move(source), stream);
   exported->managed.version = {1, 0};
   exported->managed.flags = (exported->tensor.read_only() ? kReadOnly : 0) | (copy ? kIsCopied : 0);
   return capsule_of(exported);
+}
+
+// Ends what the engine still does with memory that goes back to its producer.
+inline void settle(const infinilm::Device& device) noexcept {
+  if (device.type() == infinilm::DeviceType::CPU) return;
+  try {
+    infinilm::synchronize(device);
+  } catch (const std::exception&) {
+    // The device is lost: nothing is at work any more.
+  }
 }
 
 // Takes the memory over; the producer's deleter runs when the last tensor that uses it is gone.
@@ -175,22 +208,21 @@ std::optional<infinilm::Tensor> take(PyObject* capsule, bool read_only) {
     read_only = (managed->flags & kReadOnly) != 0;
   }
   const infinilm::DataType dtype = dtype_of(view.dtype);
-  if (view.device.type != 1 && view.device.type != 3) {
-    refuse(infinilm::concat("expected memory of the cpu, found DLPack's device type ",
-                            view.device.type));
-  }
+  const infinilm::Device device = device_of(view.device);
+  infinilm::stream_of(device);  // throws if the device cannot be used here
   infinilm::Shape shape(view.shape, view.shape + view.ndim), strides;
   if (view.strides) strides.assign(view.strides, view.strides + view.ndim);
   if (PyCapsule_SetName(capsule, Names<M>::used) < 0) throw PythonError::fetch();
-  std::shared_ptr<void> owner(managed, [](void* p) {
+  std::shared_ptr<void> owner(managed, [device](void* p) {
     if (shutting_down) return;
+    settle(device);
     const Gil gil;  // the producer may be a Python library
     auto* m = static_cast<M*>(p);
     if (m->deleter) m->deleter(m);
   });
   auto* data = static_cast<std::byte*>(view.data) + view.byte_offset;
-  return infinilm::Tensor::borrow(data, dtype, std::move(shape), std::move(strides),
-                                  infinilm::Device(), std::move(owner), read_only);
+  return infinilm::Tensor::borrow(data, dtype, std::move(shape), std::move(strides), device,
+                                  std::move(owner), read_only);
 }
 
 inline infinilm::Tensor from_capsule(PyObject* capsule) {

@@ -13,6 +13,7 @@ namespace infinilm_py {
 
 // A proxy of its own for a copy of the value.
 PyObject* from_value(const infinilm::Tensor& value);
+PyObject* from_value(const infinilm::CudaDevice& value);
 PyObject* from_value(const infinilm::HookPoint& value);
 PyObject* from_value(const infinilm::HookPointPattern& value);
 PyObject* from_value(const infinilm::ParameterInfo& value);

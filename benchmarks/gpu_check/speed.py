@@ -1,0 +1,123 @@
+"""Speed of one model on the GPU: decoding and a prompt, in each format, beside the device's limits."""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import facts
+import numpy as np
+import weights
+
+import infinilm
+from infinilm import engine
+from infinilm.benchmark.shapes import layer_parameters
+
+_FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("bf16", {}),
+    ("int8", {"quantization": "int8"}),
+    ("int4", {"quantization": "int4"}),
+)
+_BATCHES = (1, 8, 64)
+_PROMPT = 32
+_STEPS = 48
+_WARM = 12  # steps: recordings and choices are made in these
+_LONG_PROMPT = 2048
+
+
+def _generation(model: infinilm.LlamaForCausalLM, batch: int, prompt: int, new: int) -> Any:
+    rng = np.random.default_rng(batch)
+    prompts = rng.integers(0, model.config.vocab_size, (batch, prompt))
+    config = engine.GenerationConfig(max_new_tokens=new, eos_token_id=[])
+    return engine.Generation(model._engine, prompts.tolist(), config)
+
+
+def _step_seconds(model: infinilm.LlamaForCausalLM, batch: int) -> float:
+    """Median seconds of a step that gives one token to each sequence."""
+    generation = _generation(model, batch, _PROMPT, _STEPS + _WARM + 2)
+    times = []
+    for _ in range(_STEPS + _WARM):
+        start = time.perf_counter()
+        generation.step()  # ends with the tokens on the host
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[_WARM:])
+
+
+def _prompt_seconds(model: infinilm.LlamaForCausalLM, prompt: int) -> float:
+    times = []
+    for _ in range(6):
+        generation = _generation(model, 1, prompt, 2)
+        start = time.perf_counter()
+        generation.step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])
+
+
+def _hook_cost(model: infinilm.LlamaForCausalLM, plain: float) -> float:
+    """What keeping every layer's output adds to a step, as a share of it."""
+    registry = infinilm.HookRegistry()
+    kept: list[Any] = []
+    registry.register_hook("layer#_output", lambda name, tensor, layer: kept.append(tensor))
+    model.set_hook_registry(registry)
+    try:
+        return _step_seconds(model, 1) / plain - 1
+    finally:
+        model.set_hook_registry(infinilm.HookRegistry())
+
+
+def _print(what: str, **figures: Any) -> None:
+    print(json.dumps({"what": what, **figures}), flush=True)
+
+
+def _measure(name: str, directory: Path, label: str, options: dict[str, Any]) -> None:
+    bandwidth, rate = facts.limits()
+    start = time.perf_counter()
+    model = infinilm.LlamaForCausalLM.from_pretrained(directory, "cuda", "bfloat16", **options)
+    loading = time.perf_counter() - start
+    nbytes = model._engine.nbytes_per_pass()
+    plain = 0.0
+    for batch in _BATCHES:
+        seconds = _step_seconds(model, batch)
+        plain = plain or seconds
+        share = nbytes / seconds / bandwidth
+        _print(
+            f"infinilm {name} {label} decode, batch {batch}",
+            tokens_per_second=batch / seconds,
+            ms=seconds * 1e3,
+            of_bandwidth=share,
+        )
+    seconds = _prompt_seconds(model, _LONG_PROMPT)
+    operations = 2.0 * layer_parameters(model.config) * _LONG_PROMPT
+    _print(
+        f"infinilm {name} {label} prompt of {_LONG_PROMPT}",
+        tokens_per_second=_LONG_PROMPT / seconds,
+        of_product_rate=operations / seconds / rate,
+    )
+    if label == "bf16":
+        _print(f"infinilm {name} loading", seconds=loading)
+        _print(f"infinilm {name} one kept residual a layer, batch 1", cost=_hook_cost(model, plain))
+    del model
+    gc.collect()
+
+
+def main() -> int:
+    """``speed.py SHAPE``"""
+    name = sys.argv[1]
+    failures = 0
+    with weights.checkpoint(name) as directory:
+        for label, options in _FORMATS:
+            try:
+                _measure(name, directory, label, options)
+            except Exception as error:  # the other formats are still worth their time
+                failures += 1
+                print(f"{name} {label}: {type(error).__name__}: {error}", flush=True)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

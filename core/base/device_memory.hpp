@@ -1,0 +1,47 @@
+// What tensors need of a device beside the CPU: memory, copies, and order with other users of the same device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "infinilm/tensor.hpp"
+
+namespace infinilm {
+
+// Copies and operations of one device happen in the order in which they are asked for, on the device's stream; none of
+// these returns early with an error of its own that it keeps to itself.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  virtual Device device() const = 0;
+  // Not initialised. Error that says how much was asked for and how much is free.
+  virtual std::shared_ptr<Buffer> allocate(std::size_t nbytes) = 0;
+
+  // Host to device; `host` may change on return.
+  virtual void upload(const void* host, void* to, std::size_t nbytes) = 0;
+  // Device to host; done on return.
+  virtual void download(const void* from, void* host, std::size_t nbytes) = 0;
+  // Within the device.
+  virtual void copy_bytes(const void* from, void* to, std::size_t nbytes) = 0;
+  // Returns when everything that was asked for is done (at once on the CPU).
+  virtual void synchronize() = 0;
+
+  // Everything that was asked for lies on the stream, in order: whoever gets memory after this may read it there.
+  virtual void submit() {}
+  // The stream, after submit(); null where there is none.
+  virtual void* stream() { return nullptr; }
+  // Order with somebody else's stream, which DLPack names by a number: 1 the default stream, 2 that of the thread, others
+  // a stream's address. What is put there from now on waits for what was asked for here.
+  virtual void let_wait(std::uintptr_t stream) { static_cast<void>(stream); }
+  // What is asked for here from now on waits for what was put on `stream`, which may be gone by now.
+  virtual void catch_up(std::uintptr_t stream) { static_cast<void>(stream); }
+  // The same for every stream that was let wait since the last call.
+  virtual void catch_up() {}
+};
+
+// The memory of a device; opens the device on first use. Error that says what is missing where there is no such device.
+// Declared here, where tensors need it, and defined in core/ops, where the devices are known.
+std::shared_ptr<DeviceMemory> device_memory(const Device& device);
+
+}  // namespace infinilm

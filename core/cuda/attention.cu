@@ -1,0 +1,64 @@
+// Which kernel, and how many blocks of threads share a tile.
+#include <algorithm>
+
+#include "cuda/attention.cuh"
+
+namespace infinilm::cuda {
+namespace {
+
+constexpr int kTensorRows = 64, kTensorDecodeRows = 16;
+constexpr std::int64_t kMostSplits = 32;
+
+int tile_rows(const AttentionShape& shape, bool one_row_each) {
+  if (!has_tensor_attention(shape)) return kFloatRows;
+  return one_row_each ? kTensorDecodeRows : kTensorRows;
+}
+
+}  // namespace
+
+int tile_tokens(const AttentionShape& shape, bool one_row_each) {
+  if (one_row_each) return 1;
+  const auto group = static_cast<int>(shape.heads / shape.kv_heads);
+  return std::max(1, tile_rows(shape, one_row_each) / group);
+}
+
+void attention(Context& context, const AttentionCall& call, SplitMemory& memory) {
+  if (call.tile_count == 0) return;
+  const AttentionShape& shape = call.shape;
+  const int rows = tile_rows(shape, call.one_row_each);
+  AttentionTask task{};
+  task.q = call.q.data;
+  task.y = call.y.data;
+  task.q_stride = call.q.stride;
+  task.y_stride = call.y.stride;
+  task.sequences = call.sequences;
+  task.kv = kv_view(shape);
+  task.group = static_cast<int>(shape.heads / shape.kv_heads);
+  task.tile_heads = std::min(task.group, rows);
+  task.tile_tokens = call.tile_tokens;
+  task.window = static_cast<int>(shape.window);
+  task.scale = shape.scale;
+  const int chunks = (task.group + task.tile_heads - 1) / task.tile_heads;
+  const std::int64_t tiles = std::int64_t{call.tile_count} * shape.kv_heads * chunks;
+  // What was recorded is run again for longer sequences: then lengths must not count.
+  std::int64_t splits = (2 * context.multiprocessors() + tiles - 1) / tiles;
+  if (!call.one_row_each) splits = std::min(splits, (call.longest + kKeys - 1) / kKeys);
+  splits = std::clamp<std::int64_t>(splits, 1, kMostSplits);
+  if (splits > 1) {
+    const auto count = static_cast<std::size_t>(tiles);
+    task.partial = reinterpret_cast<float*>(context.scratch(
+        memory.partial,
+        count * static_cast<std::size_t>(splits * rows * (task.kv.padded + 2)) * 4));
+    task.arrived = reinterpret_cast<unsigned*>(
+        context.cleared_scratch(memory.arrived, count * sizeof(unsigned)));
+  }
+  const dim3 grid(static_cast<unsigned>(call.tile_count),
+                  static_cast<unsigned>(shape.kv_heads * chunks), static_cast<unsigned>(splits));
+  if (has_tensor_attention(shape)) {
+    attend_on_tensor_cores(context, task, grid, call.one_row_each);
+  } else {
+    attend_in_floats(context, task, grid);
+  }
+}
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,125 @@
+// What the two attention kernels share: which rows and blocks of the cache a block of threads has, and how partial results
+// become one.
+//
+// A tile's rows are its tokens times the query heads of one key head, up to `kRows` of them: row r is token r / heads and head
+// r % heads of the tile. Threads of gridDim.z blocks share the tile's keys; the last to arrive adds up.
+#pragma once
+
+#include "cuda/kv.cuh"
+
+namespace infinilm::cuda {
+
+struct AttentionTask {
+  const float* q;
+  float* y;
+  std::int64_t q_stride, y_stride;
+  Sequences sequences;
+  KvView kv;
+  int group;       // query heads of a key head
+  int tile_heads;  // those of them that a tile has
+  int tile_tokens;
+  int window;
+  float scale;
+  float* partial;     // per split: [rows] of peak, total and padded sums
+  unsigned* arrived;  // per tile and head
+};
+
+// What one block of threads does.
+struct Share {
+  SequenceInfo sequence;
+  int first;  // token
+  int rows;   // of the tile
+  int tile_heads;
+  int head;  // first query head
+  int kv_head;
+  int position;                // of the first token
+  int block_begin, block_end;  // of the cache
+  int splits;                  // that have something to do
+};
+
+__device__ __forceinline__ Share share_of(const AttentionTask& task) {
+  Share s;
+  const QueryTile tile = task.sequences.tiles[blockIdx.x];
+  const int chunks = (task.group + task.tile_heads - 1) / task.tile_heads;
+  const int chunk = static_cast<int>(blockIdx.y) % chunks;
+  s.sequence = task.sequences.info[tile.sequence];
+  s.first = tile.first;
+  s.kv_head = static_cast<int>(blockIdx.y) / chunks;
+  s.head = s.kv_head * task.group + chunk * task.tile_heads;
+  s.tile_heads = min(task.tile_heads, task.group - chunk * task.tile_heads);
+  const int tokens = min(task.tile_tokens, s.sequence.rows - tile.first);
+  s.rows = tokens * s.tile_heads;
+  s.position = s.sequence.past + tile.first;
+  const int begin = first_key(s.position, task.window) / kKeys;
+  const int end = (s.position + tokens - 1) / kKeys + 1;
+  const int splits = static_cast<int>(gridDim.z), split = static_cast<int>(blockIdx.z);
+  const int each = (end - begin + splits - 1) / splits;
+  s.splits = (end - begin + each - 1) / each;
+  s.block_begin = min(end, begin + split * each);
+  s.block_end = min(end, s.block_begin + each);
+  return s;
+}
+
+// Row and column of q and y where row r of the tile begins.
+__device__ __forceinline__ std::int64_t row_of(const Share& s, int r) {
+  return s.sequence.row_begin + s.first + r / s.tile_heads;
+}
+__device__ __forceinline__ std::int64_t column_of(const AttentionTask& task, const Share& s,
+                                                  int r) {
+  return static_cast<std::int64_t>(s.head + r % s.tile_heads) * task.kv.head_dim;
+}
+__device__ __forceinline__ int position_of(const Share& s, int r) {
+  return s.position + r / s.tile_heads;
+}
+__device__ __forceinline__ bool sees(const AttentionTask& task, int position, int key) {
+  return key <= position && key >= first_key(position, task.window);
+}
+
+// Memory of a split's partial results of `rows` rows.
+__device__ __forceinline__ float* partial_of(const AttentionTask& task, int rows, int split) {
+  const std::int64_t tile = static_cast<std::int64_t>(blockIdx.x) * gridDim.y + blockIdx.y;
+  return task.partial + (tile * gridDim.z + split) * rows * (task.kv.padded + 2);
+}
+
+// Called by all threads once this split's results are written: the last one of the tile merges them by log-sum-exp.
+template <int kRows>
+__device__ void merge_splits(const AttentionTask& task, const Share& s) {
+  __shared__ bool is_last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    unsigned* arrived = task.arrived + blockIdx.x * gridDim.y + blockIdx.y;
+    is_last = atomicAdd(arrived, 1u) == static_cast<unsigned>(s.splits) - 1;
+    if (is_last) *arrived = 0;  // for the next operation
+  }
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  const int stride = task.kv.padded + 2;
+  const int count = s.rows * task.kv.head_dim;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
+    const int r = i / task.kv.head_dim, d = i % task.kv.head_dim;
+    float peak = kMinusInfinity;
+    for (int split = 0; split < s.splits; ++split) {
+      peak = fmaxf(peak, __ldcg(partial_of(task, kRows, split) + r * stride));
+    }
+    float total = 0.0f, sum = 0.0f;
+    for (int split = 0; split < s.splits; ++split) {
+      const float* p = partial_of(task, kRows, split) + r * stride;
+      const float weight = power(__ldcg(p) - peak);
+      total = fmaf(weight, __ldcg(p + 1), total);
+      sum = fmaf(weight, __ldcg(p + 2 + d), sum);
+    }
+    task.y[row_of(s, r) * task.y_stride + column_of(task, s, r) + d] = sum / total;
+  }
+}
+
+// The two kernels. `attend_on_tensor_cores`: false where the shape has no instance.
+void attend_in_floats(Context& context, const AttentionTask& task, dim3 grid);
+bool has_tensor_attention(const AttentionShape& shape);
+void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid,
+                            bool one_row_each);
+
+inline constexpr int kFloatRows = 16;
+
+}  // namespace infinilm::cuda

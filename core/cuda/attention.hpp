@@ -1,0 +1,71 @@
+// The cache of keys and values, and attention over it.
+//
+// A layer's part of a block: for each head its keys [64][padded], then for each head its values [64][padded]; `padded` is head_dim
+// up to a multiple of 8, with zeros behind. I8 keeps 64 float32 scales behind the elements of a head.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/context.hpp"
+#include "cuda/sequences.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm::cuda {
+
+// One layer of the cache, as kernels see it.
+struct KvView {
+  std::int64_t offset = 0;  // within a block
+  std::int64_t head_bytes = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int padded = 0;
+  DataType dtype = DataType::F32;
+};
+
+inline constexpr std::int64_t kMostHeadDim = 512;
+
+// ValueError for what no cache here has.
+KvView kv_view(const AttentionShape& shape);
+KvView kv_view(std::int64_t kv_heads, std::int64_t head_dim, DataType dtype);
+
+// What is rotated on the way into the cache; `q` has no rows if nothing is.
+struct Rotation {
+  Matrix q;
+  Matrix cos;
+  Matrix sin;
+};
+// Writes k and v [T, K * D] at their sequences' positions; with a rotation, q and k are rotated in place first.
+void kv_store(Context& context, Matrix k, Matrix v, const Rotation& rotation,
+              const Sequences& sequences, const KvView& kv);
+
+// Query tokens and heads that a block of threads takes, and the blocks of the cache that it shares with others.
+struct AttentionCall {
+  Matrix q;
+  Matrix y;
+  Sequences sequences;
+  int tile_count = 0;   // of sequences.tiles
+  int tile_tokens = 0;  // of a tile
+  bool one_row_each =
+      false;  // every sequence asks for one token: what is decided then may not depend on lengths
+  std::int64_t longest = 0;  // keys
+  AttentionShape shape;
+};
+
+// Tokens of a tile for this shape and these rows.
+int tile_tokens(const AttentionShape& shape, bool one_row_each);
+
+// Partial results of blocks of threads that share a tile, and how many have come.
+struct SplitMemory {
+  Scratch partial;
+  Scratch arrived;  // zero between operations
+};
+
+void attention(Context& context, const AttentionCall& call, SplitMemory& memory);
+
+// Step by step, as Ops.
+void attention_scores(Context& context, Matrix q, const Sequences& sequences,
+                      const AttentionShape& shape, float* scores, std::int64_t keys);
+void attention_mix(Context& context, const float* weights, std::int64_t keys,
+                   const Sequences& sequences, const AttentionShape& shape, Matrix y);
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,336 @@
+// Attention on tensor cores, for a cache of 16-bit floats and a head_dim up to 256 (Dao et al. 2022, FlashAttention, in its
+// forward pass).
+//
+//   64 keys at a time, copied into shared memory while the ones before are multiplied. A warp has 16 rows of the tile, and
+//   keeps their queries, running peaks, totals and sums in registers:
+//     scores [16, 64] = q [16, D] keys [64, D]^T;  p = 2^(c (scores - peak));  sums [16, D] += p [16, 64] values [64, D]
+//   Many query tokens: four warps with 16 rows each. One token each: all four have the same rows (the query heads of a key
+//   head), and a quarter of the keys; their results are merged at the end.
+#include "cuda/attention.cuh"
+#include "infinilm/error.hpp"
+
+namespace infinilm::cuda {
+namespace {
+
+constexpr int kWarps = 4, kThreads = kWarps * 32;
+
+template <int kD>
+struct Tiles {
+  static constexpr int kStride = kD + 8;  // eight rows in different banks
+  static constexpr int kElements = kKeys * kStride;
+  static constexpr int kStages = kD <= 128 ? 2 : 1;
+  static constexpr int kBytes = kStages * 2 * kElements * 2;
+};
+
+// Keys and values of a block of the cache into shared memory, in the background; zeros for what is not there.
+template <int kD>
+__device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s, int b,
+                                      std::uint16_t* keys, std::uint16_t* values) {
+  const std::byte* block = task.sequences.blocks[s.sequence.first_block + b];
+  const auto* k = reinterpret_cast<const std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
+  const auto* v = reinterpret_cast<const std::uint16_t*>(values_of(task.kv, block, s.kv_head));
+  const int tokens = s.sequence.past + s.sequence.rows - b * kKeys, padded = task.kv.padded;
+  constexpr int kPieces = kD / 8;
+#pragma unroll
+  for (int i = static_cast<int>(threadIdx.x); i < kKeys * kPieces; i += kThreads) {
+    const int token = i / kPieces, d = i % kPieces * 8;
+    const bool valid = token < tokens && d < padded;
+    const int from = valid ? token * padded + d : 0, to = token * Tiles<kD>::kStride + d;
+    copy_async(keys + to, k + from, valid);
+    copy_async(values + to, v + from, valid);
+  }
+  commit_copies();
+}
+
+// What a warp knows of its 16 rows; a lane of rows g and g + 8.
+template <bool kF16, int kD>
+struct Rows {
+  unsigned q[kD / 16][4];
+  float sums[kD / 8][4];
+  float peak[2], total[2];
+  int position[2], lowest[2];  // keys that a row sees: [lowest, position]
+
+  __device__ __forceinline__ void load(const AttentionTask& task, const Share& s, int first) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int r = first + g + 8 * h;
+      const bool inside = r < s.rows;
+      peak[h] = kMinusInfinity;
+      total[h] = 0.0f;
+      position[h] = inside ? position_of(s, r) : -1;
+      lowest[h] = inside ? first_key(position[h], task.window) : 0;
+      const float* x =
+          inside ? task.q + row_of(s, r) * task.q_stride + column_of(task, s, r) : task.q;
+#pragma unroll
+      for (int step = 0; step < kD / 16; ++step) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int d = step * 16 + half * 8 + 2 * t;
+          const float a = inside && d < task.kv.head_dim ? x[d] : 0.0f;
+          const float b = inside && d + 1 < task.kv.head_dim ? x[d + 1] : 0.0f;
+          q[step][half * 2 + h] = pack_half<kF16>(a, b);
+        }
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < kD / 8; ++n) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
+  }
+
+  // kCount times 8 keys of a block, from `first` on; `key`: the block's first. `whole`: all rows see all of them.
+  template <int kCount>
+  __device__ __forceinline__ void attend(const std::uint16_t* keys, const std::uint16_t* values,
+                                         int first, int key, float factor, bool whole) {
+    float scores[kCount][4];
+    score<kCount>(keys, first, scores);
+    if (!whole) mask<kCount>(key + first, scores);
+    weigh<kCount>(scores, factor);
+    mix<kCount>(values, first, scores);
+  }
+
+  template <int kCount>
+  __device__ __forceinline__ void score(const std::uint16_t* keys, int first,
+                                        float (&scores)[kCount][4]) {
+    const int lane = lane_index();
+#pragma unroll
+    for (int n = 0; n < kCount; ++n) {
+      scores[n][0] = scores[n][1] = scores[n][2] = scores[n][3] = 0.0f;
+    }
+#pragma unroll
+    for (int step = 0; step < kD / 16; ++step) {
+#pragma unroll
+      for (int n = 0; n < kCount; n += 2) {
+        const int row = first + 8 * (n + lane / 16) + lane % 8;
+        const int d = step * 16 + lane / 8 % 2 * 8;
+        const uint4 b = load_matrices<false>(keys + row * Tiles<kD>::kStride + d);
+        multiply<kF16>(scores[n], q[step], b.x, b.y);
+        multiply<kF16>(scores[n + 1], q[step], b.z, b.w);
+      }
+    }
+  }
+
+  template <int kCount>
+  __device__ __forceinline__ void mask(int key, float (&scores)[kCount][4]) const {
+    const int t = lane_index() % 4;
+#pragma unroll
+    for (int n = 0; n < kCount; ++n) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int k = key + 8 * n + 2 * t + j % 2;
+        if (k > position[j / 2] || k < lowest[j / 2]) scores[n][j] = kMinusInfinity;
+      }
+    }
+  }
+
+  // Scores become weights; sums and totals so far shrink to the new peak.
+  template <int kCount>
+  __device__ __forceinline__ void weigh(float (&scores)[kCount][4], float factor) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float largest = peak[h];
+#pragma unroll
+      for (int n = 0; n < kCount; ++n) {
+        largest = fmaxf(largest, fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
+      }
+      largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 1));
+      largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 2));
+      // A row that has seen nothing yet keeps its zeros.
+      const float base = largest == kMinusInfinity ? 0.0f : largest * factor;
+      const float shrink = exp2f(peak[h] * factor - base);
+      peak[h] = largest;
+      float sum = 0.0f;
+#pragma unroll
+      for (int n = 0; n < kCount; ++n) {
+#pragma unroll
+        for (int j = 2 * h; j < 2 * h + 2; ++j) {
+          scores[n][j] = exp2f(fmaf(scores[n][j], factor, -base));
+          sum += scores[n][j];
+        }
+      }
+      total[h] = fmaf(total[h], shrink, sum);
+#pragma unroll
+      for (int n = 0; n < kD / 8; ++n) {
+        sums[n][2 * h] *= shrink;
+        sums[n][2 * h + 1] *= shrink;
+      }
+    }
+  }
+
+  template <int kCount>
+  __device__ __forceinline__ void mix(const std::uint16_t* values, int first,
+                                      const float (&p)[kCount][4]) {
+    const int lane = lane_index();
+#pragma unroll
+    for (int k = 0; k < kCount; k += 2) {
+      const unsigned a[4] = {pack_half<kF16>(p[k][0], p[k][1]), pack_half<kF16>(p[k][2], p[k][3]),
+                             pack_half<kF16>(p[k + 1][0], p[k + 1][1]),
+                             pack_half<kF16>(p[k + 1][2], p[k + 1][3])};
+#pragma unroll
+      for (int n = 0; n < kD / 8; n += 2) {
+        const int row = first + 8 * k + lane / 8 % 2 * 8 + lane % 8, d = 8 * (n + lane / 16);
+        const uint4 b = load_matrices<true>(values + row * Tiles<kD>::kStride + d);
+        multiply<kF16>(sums[n], a, b.x, b.y);
+        multiply<kF16>(sums[n + 1], a, b.z, b.w);
+      }
+    }
+  }
+
+  // Totals over the four lanes of a row.
+  __device__ __forceinline__ void gather() {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      total[h] += __shfl_xor_sync(kAll, total[h], 1);
+      total[h] += __shfl_xor_sync(kAll, total[h], 2);
+    }
+  }
+};
+
+// Where a tile's results go: y, or the memory of a split. `peak` in units of e, as merge_splits wants it.
+__device__ __forceinline__ void write_result(const AttentionTask& task, const Share& s,
+                                             float* partial, int r, int d, float sum, float peak,
+                                             float total) {
+  if (r >= s.rows || d >= task.kv.head_dim) return;
+  if (partial == nullptr) {
+    task.y[row_of(s, r) * task.y_stride + column_of(task, s, r) + d] = sum / total;
+    return;
+  }
+  float* to = partial + r * (task.kv.padded + 2);
+  to[2 + d] = sum;
+  if (d == 0) {
+    to[0] = peak;
+    to[1] = total;
+  }
+}
+
+// The results of four warps for the same rows become one, by log-sum-exp; `memory` is free for it.
+template <bool kF16, int kD>
+__device__ __forceinline__ void merge_warps(const AttentionTask& task, const Share& s,
+                                            const Rows<kF16, kD>& rows, float* memory,
+                                            float* partial) {
+  constexpr int kRow = kD + 2;
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  float* mine = memory + warp_index() * 16 * kRow;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    float* to = mine + (g + 8 * h) * kRow;
+    if (t == 0) {
+      to[0] = rows.peak[h];
+      to[1] = rows.total[h];
+    }
+#pragma unroll
+    for (int n = 0; n < kD / 8; ++n) {
+      to[2 + 8 * n + 2 * t] = rows.sums[n][2 * h];
+      to[3 + 8 * n + 2 * t] = rows.sums[n][2 * h + 1];
+    }
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < 16 * kD; i += kThreads) {
+    const float* first = memory + i / kD * kRow;
+    const int d = i % kD;
+    float peak = kMinusInfinity, total = 0.0f, sum = 0.0f;
+    for (int w = 0; w < kWarps; ++w) peak = fmaxf(peak, first[w * 16 * kRow]);
+    const float base = peak == kMinusInfinity ? 0.0f : peak;
+    for (int w = 0; w < kWarps; ++w) {
+      const float* of = first + w * 16 * kRow;
+      const float weight = power((of[0] - base) * task.scale);
+      total = fmaf(weight, of[1], total);
+      sum = fmaf(weight, of[2 + d], sum);
+    }
+    write_result(task, s, partial, i / kD, d, sum, peak * task.scale, total);
+  }
+}
+
+// kOneRowEach: the warps share the rows and divide the keys.
+template <bool kF16, int kD, bool kOneRowEach>
+__global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task) {
+  using T = Tiles<kD>;
+  INFINILM_SHARED_MEMORY(memory);
+  auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
+  const auto keys = [&](int stage) { return tiles + stage * 2 * T::kElements; };
+  wait_for_previous();
+  let_next_start();
+  const Share s = share_of(task);
+  if (s.block_begin >= s.block_end) return;
+  fetch<kD>(task, s, s.block_begin, keys(0), keys(0) + T::kElements);
+  Rows<kF16, kD> rows;
+  rows.load(task, s, kOneRowEach ? 0 : warp_index() * 16);
+  const float factor = task.scale * 1.44269504f;
+  const int last = position_of(s, s.rows - 1);
+  for (int b = s.block_begin; b < s.block_end; ++b) {
+    const int stage = T::kStages == 2 ? (b - s.block_begin) % 2 : 0, other = T::kStages - 1 - stage;
+    if (T::kStages == 2 && b + 1 < s.block_end) {
+      fetch<kD>(task, s, b + 1, keys(other), keys(other) + T::kElements);
+      wait_for_copies<1>();
+    } else {
+      wait_for_copies<0>();
+    }
+    __syncthreads();
+    const int key = b * kKeys;
+    const bool whole =
+        s.rows % 16 == 0 && key + kKeys - 1 <= s.position && key >= first_key(last, task.window);
+    const std::uint16_t *k = keys(stage), *v = keys(stage) + T::kElements;
+    if constexpr (kOneRowEach) {
+      rows.template attend<2>(k, v, warp_index() * 16, key, factor, whole);
+    } else {
+      rows.template attend<8>(k, v, 0, key, factor, whole);
+    }
+    __syncthreads();
+    if (T::kStages == 1 && b + 1 < s.block_end) {
+      fetch<kD>(task, s, b + 1, keys(0), keys(0) + T::kElements);
+    }
+  }
+  rows.gather();
+  constexpr int kTileRows = kOneRowEach ? 16 : 64;
+  float* partial =
+      s.splits == 1 ? nullptr : partial_of(task, kTileRows, static_cast<int>(blockIdx.z));
+  if constexpr (kOneRowEach) {
+    merge_warps<kF16, kD>(task, s, rows, reinterpret_cast<float*>(memory), partial);
+  } else {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int n = 0; n < kD / 8; ++n) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int h = j / 2;
+        write_result(task, s, partial, warp_index() * 16 + g + 8 * h, 8 * n + 2 * t + j % 2,
+                     rows.sums[n][j], rows.peak[h] * task.scale, rows.total[h]);
+      }
+    }
+  }
+  if (partial != nullptr) merge_splits<kTileRows>(task, s);
+}
+
+template <bool kF16, int kD>
+void launch(Context& context, const AttentionTask& task, dim3 grid, bool one_row_each) {
+  constexpr int kMerging = kWarps * 16 * (kD + 2) * 4;
+  static_assert(kMerging <= Tiles<kD>::kBytes);
+  const auto kernel =
+      one_row_each ? attention_kernel<kF16, kD, true> : attention_kernel<kF16, kD, false>;
+  context.launch(kernel, grid, kThreads, Tiles<kD>::kBytes, task);
+}
+
+template <bool kF16>
+void launch(Context& context, const AttentionTask& task, dim3 grid, bool one_row_each) {
+  if (task.kv.padded <= 64) return launch<kF16, 64>(context, task, grid, one_row_each);
+  if (task.kv.padded <= 96) return launch<kF16, 96>(context, task, grid, one_row_each);
+  if (task.kv.padded <= 128) return launch<kF16, 128>(context, task, grid, one_row_each);
+  launch<kF16, 256>(context, task, grid, one_row_each);
+}
+
+}  // namespace
+
+bool has_tensor_attention(const AttentionShape& shape) {
+  const bool halves = shape.kv_dtype == DataType::BF16 || shape.kv_dtype == DataType::F16;
+  return halves && shape.head_dim <= 256;
+}
+
+void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid,
+                            bool one_row_each) {
+  if (task.kv.dtype == DataType::F16) {
+    launch<true>(context, task, grid, one_row_each);
+  } else {
+    launch<false>(context, task, grid, one_row_each);
+  }
+}
+
+}  // namespace infinilm::cuda

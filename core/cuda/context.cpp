@@ -1,0 +1,322 @@
+#include "cuda/context.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "infinilm/error.hpp"
+
+namespace infinilm::cuda {
+namespace {
+
+constexpr std::size_t kStagingBytes = std::size_t{1} << 23;
+
+constexpr std::size_t kAlignment = 256;
+
+}  // namespace
+
+void check_cuda(cudaError_t status, std::string_view what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // an error that does not stay is forgotten, so that the next call is not blamed for it
+  throw Error(concat("CUDA: ", what, ": ", cudaGetErrorName(status), " (",
+                     cudaGetErrorString(status), ")"));
+}
+
+// Pinned memory in two halves: one is filled while the other is on its way.
+struct Context::Staging {
+  static constexpr int kSlots = 4;
+  std::byte* memory[kSlots] = {};
+  cudaEvent_t gone[kSlots] = {};
+  int next = 0;
+};
+
+Context::~Context() {
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  for (void* memory : freed_while_recording_) cudaFree(memory);
+  for (void* memory : scratch_) cudaFree(memory);
+#if !defined(INFINILM_CUDA_EMULATED)
+  for (int i = 0; i < Staging::kSlots; ++i) {
+    if (staging_->gone[i] != nullptr) cudaEventDestroy(staging_->gone[i]);
+    if (staging_->memory[i] != nullptr) cudaFreeHost(staging_->memory[i]);
+  }
+  if (order_ != nullptr) cudaEventDestroy(order_);
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+#endif
+}
+
+std::byte* Context::scratch(Scratch& buffer, std::size_t nbytes) {
+  if (nbytes <= buffer.size_) return buffer.data_;
+  check<Error>(!recording_, "CUDA: a recording needs ", nbytes,
+               " bytes of scratch memory that no step before it has needed");
+  const std::size_t size = std::max(nbytes, buffer.size_ + buffer.size_ / 2);
+  if (buffer.data_ != nullptr) {
+    std::erase(scratch_, buffer.data_);
+    free(buffer.data_);
+    ++epoch_;
+  }
+  buffer.data_ = nullptr;
+  buffer.size_ = 0;
+  void* memory = allocate(size);
+  scratch_.push_back(memory);
+  buffer.data_ = static_cast<std::byte*>(memory);
+  buffer.size_ = size;
+  return buffer.data_;
+}
+
+std::byte* Context::cleared_scratch(Scratch& buffer, std::size_t nbytes) {
+  const std::byte* before = buffer.data_;
+  const std::size_t size = buffer.size_;
+  std::byte* memory = scratch(buffer, nbytes);
+  if (memory != before || buffer.size_ != size) {
+    check_cuda(cudaMemsetAsync(memory, 0, buffer.size_, stream_), "clearing memory");
+  }
+  return memory;
+}
+
+void Context::copy_bytes(const void* from, void* to, std::size_t nbytes) {
+  if (nbytes == 0) return;
+  check_cuda(cudaMemcpyAsync(to, from, nbytes, cudaMemcpyDeviceToDevice, stream_),
+             concat("copying ", nbytes, " bytes within the device"));
+}
+
+void Context::download(const void* from, void* to, std::size_t nbytes) {
+  if (nbytes > 0) {
+    check_cuda(cudaMemcpyAsync(to, from, nbytes, cudaMemcpyDeviceToHost, stream_),
+               concat("copying ", nbytes, " bytes from the device"));
+  }
+  synchronize();
+}
+
+void Context::synchronize() {
+  check_cuda(cudaStreamSynchronize(stream_), "waiting for the device");
+}
+
+#if defined(INFINILM_CUDA_EMULATED)
+
+Context::Context(int device)
+    : device_(device),
+      multiprocessors_(3),
+      shared_limit_(emulation::kSharedLimit),
+      staging_(new Staging) {}
+void Context::enter() const {}
+bool Context::can_record() noexcept { return false; }
+void* Context::try_allocate(std::size_t nbytes) {
+  void* memory = nullptr;
+  return cudaMalloc(&memory, nbytes) == cudaSuccess ? memory : nullptr;
+}
+void* Context::allocate(std::size_t nbytes) { return try_allocate(nbytes); }
+void Context::free(void* memory) noexcept { cudaFree(memory); }
+void Context::upload(const void* from, void* to, std::size_t nbytes) {
+  if (nbytes > 0) std::memcpy(to, from, nbytes);
+}
+void Context::begin_recording() { throw Error("CUDA: the emulation records nothing"); }
+cudaGraphExec_t Context::end_recording() { return nullptr; }
+void Context::abandon_recording() noexcept {}
+void Context::launch_graph(cudaGraphExec_t) {}
+void Context::destroy_graph(cudaGraphExec_t) noexcept {}
+void Context::let_wait(std::uintptr_t) {}
+void Context::catch_up(std::uintptr_t) {}
+
+#else
+
+Context::Context(int device) : device_(device), staging_(new Staging) {
+  int count = 0;
+  check_cuda(cudaGetDeviceCount(&count), "counting the devices");
+  check<Error>(device >= 0 && device < count, "there is no device \"cuda:", device,
+               "\": this machine has ", count);
+  enter();
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    check_cuda(cudaDeviceGetAttribute(&value, which, device), "reading the device's attributes");
+    return value;
+  };
+  const int major = attribute(cudaDevAttrComputeCapabilityMajor);
+  const int minor = attribute(cudaDevAttrComputeCapabilityMinor);
+  check<Error>(major >= 8, "device \"cuda:", device,
+               "\": expected compute capability 8.0 or newer (Ampere), found ", major, '.', minor);
+  overlaps_ = major >= 9;
+  multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount);
+  shared_limit_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  // Memory that was freed stays in the pool: steps ask for the same sizes again and again.
+  cudaMemPool_t pool = nullptr;
+  check_cuda(cudaDeviceGetDefaultMemPool(&pool, device), "opening the memory pool");
+  std::uint64_t keep = ~std::uint64_t{0};
+  check_cuda(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep),
+             "setting up the memory pool");
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+  check_cuda(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "making an event");
+}
+
+bool Context::can_record() noexcept { return true; }
+
+void Context::enter() const { check_cuda(cudaSetDevice(device_), "choosing the device"); }
+
+void* Context::try_allocate(std::size_t nbytes) {
+  void* memory = nullptr;
+  // A recording must own no memory: what it uses lives on outside.
+  const cudaError_t status =
+      recording_ ? cudaMalloc(&memory, nbytes) : cudaMallocAsync(&memory, nbytes, stream_);
+  if (status == cudaSuccess) {
+    if (recording_) {
+      const std::lock_guard lock(memory_mutex_);
+      plain_.insert(memory);
+    }
+    return memory;
+  }
+  if (status != cudaErrorMemoryAllocation) check_cuda(status, "allocating memory");
+  cudaGetLastError();
+  return nullptr;
+}
+
+void* Context::allocate(std::size_t nbytes) {
+  nbytes = std::max<std::size_t>((nbytes + kAlignment - 1) / kAlignment * kAlignment, kAlignment);
+  void* memory = try_allocate(nbytes);
+  if (memory == nullptr && !recording_) {
+    // What the pool keeps may lie in pieces: give it back, and try once more.
+    cudaMemPool_t pool = nullptr;
+    check_cuda(cudaDeviceGetDefaultMemPool(&pool, device_), "opening the memory pool");
+    synchronize();
+    check_cuda(cudaMemPoolTrimTo(pool, 0), "giving unused memory back");
+    memory = try_allocate(nbytes);
+  }
+  if (memory != nullptr) return memory;
+  std::size_t available = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&available, &total), "asking for free memory");
+  const auto megabytes = [](std::size_t bytes) { return bytes >> 20; };
+  throw Error(concat("CUDA: out of memory on \"cuda:", device_, "\": asked for ", nbytes,
+                     " bytes (", megabytes(nbytes), " MiB), ", megabytes(available), " MiB of ",
+                     megabytes(total),
+                     " MiB are free; a shorter context, a smaller batch, "
+                     "quantised weights or a narrower KV cache would need less"));
+}
+
+void Context::free(void* memory) noexcept {
+  if (memory == nullptr) return;
+  int current = 0;
+  cudaGetDevice(&current);
+  cudaSetDevice(device_);
+  {
+    // Held while it is freed, so that no recording begins in between and takes it for its own.
+    const std::lock_guard lock(memory_mutex_);
+    if (recording_) {
+      freed_while_recording_.push_back(memory);
+    } else if (plain_.erase(memory) > 0) {
+      cudaFree(memory);
+    } else {
+      // An error here (a lost device) will be met again by whoever uses the device next.
+      cudaFreeAsync(memory, stream_);
+    }
+  }
+  cudaSetDevice(current);
+}
+
+void Context::upload(const void* from, void* to, std::size_t nbytes) {
+  check<Error>(!recording_, "CUDA: something new was sent to the device while recording");
+  Staging& s = *staging_;
+  for (std::size_t begin = 0; begin < nbytes; begin += kStagingBytes) {
+    const std::size_t count = std::min(kStagingBytes, nbytes - begin);
+    const int slot = s.next;
+    s.next = (slot + 1) % Staging::kSlots;
+    if (s.memory[slot] == nullptr) {
+      void* memory = nullptr;
+      check_cuda(cudaMallocHost(&memory, kStagingBytes), "allocating pinned memory");
+      s.memory[slot] = static_cast<std::byte*>(memory);
+      check_cuda(cudaEventCreateWithFlags(&s.gone[slot], cudaEventDisableTiming),
+                 "making an event");
+    } else {
+      check_cuda(cudaEventSynchronize(s.gone[slot]), "waiting for a copy");
+    }
+    std::memcpy(s.memory[slot], static_cast<const std::byte*>(from) + begin, count);
+    check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(to) + begin, s.memory[slot], count,
+                               cudaMemcpyHostToDevice, stream_),
+               concat("copying ", count, " bytes to the device"));
+    check_cuda(cudaEventRecord(s.gone[slot], stream_), "recording an event");
+  }
+}
+
+// The default streams are named by small numbers, others by their address.
+void Context::let_wait(std::uintptr_t stream) {
+  check_cuda(cudaEventRecord(order_, stream_), "recording an event");
+  check_cuda(cudaStreamWaitEvent(reinterpret_cast<cudaStream_t>(stream), order_, 0),
+             "letting a stream wait");
+}
+
+void Context::catch_up(std::uintptr_t stream) {
+  constexpr std::uintptr_t kLegacy = 1, kPerThread = 2;
+  if (stream != kLegacy && stream != kPerThread) {
+    check_cuda(cudaDeviceSynchronize(), "waiting for the device");
+    return;
+  }
+  check_cuda(cudaEventRecord(order_, reinterpret_cast<cudaStream_t>(stream)), "recording an event");
+  check_cuda(cudaStreamWaitEvent(stream_, order_, 0), "waiting for a stream");
+}
+
+void Context::begin_recording() {
+  {
+    const std::lock_guard lock(memory_mutex_);
+    recording_ = true;
+  }
+  check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed),
+             "beginning to record a graph");
+}
+
+cudaGraphExec_t Context::end_recording() {
+  cudaGraph_t graph = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(stream_, &graph);
+  abandon_recording();
+  check_cuda(ended, "recording a graph");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t made = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  check_cuda(made, "instantiating a graph");
+  return executable;
+}
+
+void Context::abandon_recording() noexcept {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  if (cudaStreamIsCapturing(stream_, &status) != cudaSuccess ||
+      status != cudaStreamCaptureStatusNone) {
+    cudaGraph_t graph = nullptr;
+    cudaStreamEndCapture(stream_, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();
+  }
+  std::vector<void*> freed;
+  {
+    const std::lock_guard lock(memory_mutex_);
+    recording_ = false;
+    freed.swap(freed_while_recording_);
+  }
+  for (void* memory : freed) free(memory);
+}
+
+void Context::launch_graph(cudaGraphExec_t graph) {
+  check_cuda(cudaGraphLaunch(graph, stream_), "launching a graph");
+}
+
+void Context::destroy_graph(cudaGraphExec_t graph) noexcept {
+  cudaStreamSynchronize(stream_);
+  cudaGraphExecDestroy(graph);
+}
+
+void Context::raise_shared_limit(const void* kernel, std::size_t shared) {
+  constexpr std::size_t kAlwaysThere = 48 * 1024;
+  // Static shared memory counts too: ask early.
+  if (shared + 4096 <= kAlwaysThere) return;
+  std::size_t& limit = shared_limits_[kernel];
+  if (shared <= limit) return;
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(shared)),
+             concat("asking for ", shared, " bytes of shared memory"));
+  limit = shared;
+}
+
+void Context::check_launch(cudaError_t status) {
+  check_cuda(status, "launching a kernel");
+#if !defined(NDEBUG)
+  if (!recording_) check_cuda(cudaStreamSynchronize(stream_), "running a kernel");
+#endif
+}
+
+#endif
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,146 @@
+// One device as the operations use it: its stream, its memory, its launches. Every call of the runtime is checked here.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#if defined(INFINILM_CUDA_EMULATED)
+#include "emulation.hpp"
+#else
+#include <cuda_runtime.h>
+#endif
+
+#include "infinilm/tensor.hpp"
+
+namespace infinilm::cuda {
+
+// Throws Error with the error's name, its text and what was being done.
+void check_cuda(cudaError_t status, std::string_view what);
+
+// Memory of the device that grows when it must; what was in it is lost then. Freed by its context.
+class Scratch {
+ public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  std::byte* data() const noexcept { return data_; }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  friend class Context;
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+class Context {
+ public:
+  // Makes the stream. Throws Error where the device is missing or too old (sm_80 is asked for).
+  explicit Context(int device);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  int device() const noexcept { return device_; }
+  cudaStream_t stream() const noexcept { return stream_; }
+  int multiprocessors() const noexcept { return multiprocessors_; }
+  // The most shared memory that one block can have.
+  std::size_t shared_limit() const noexcept { return shared_limit_; }
+
+  // What everything that follows happens under: nobody else is within, and this is the calling thread's device. Nobody may call
+  // out, to a language for instance, while it is held.
+  class Use {
+   public:
+    explicit Use(Context& context) : lock_(context.mutex_) { context.enter(); }
+
+   private:
+    std::lock_guard<std::recursive_mutex> lock_;
+  };
+
+  // Memory of the device, 256-byte aligned, not initialised; ordered with the stream. Error if there is not enough: asked for,
+  // free, in use.
+  void* allocate(std::size_t nbytes);
+  void free(void* memory) noexcept;
+  // At least `nbytes` of a scratch buffer. Two operations on the stream can share one. Grows only outside of recordings.
+  std::byte* scratch(Scratch& buffer, std::size_t nbytes);
+  // The same, with zeros where it is new.
+  std::byte* cleared_scratch(Scratch& buffer, std::size_t nbytes);
+  // Changes whenever a scratch buffer has moved: what was recorded before then must not run again.
+  std::int64_t epoch() const noexcept { return epoch_; }
+
+  // Host to device, ordered with the stream; `from` may change on return.
+  void upload(const void* from, void* to, std::size_t nbytes);
+  // Device to host; done on return.
+  void download(const void* from, void* to, std::size_t nbytes);
+  void copy_bytes(const void* from, void* to, std::size_t nbytes);
+  void synchronize();
+  // Order with another stream, by DLPack's numbers.
+  void let_wait(std::uintptr_t stream);
+  void catch_up(std::uintptr_t stream);
+
+  static bool can_record() noexcept;
+  // Between these two, launches are recorded and not run. `end_recording` gives an executable graph.
+  void begin_recording();
+  cudaGraphExec_t end_recording();
+  bool is_recording() const noexcept { return recording_; }
+  // Leaves a recording that failed.
+  void abandon_recording() noexcept;
+  void launch_graph(cudaGraphExec_t graph);
+  void destroy_graph(cudaGraphExec_t graph) noexcept;
+
+  // Runs a kernel on the stream; nothing for an empty grid.
+  template <class... Parameters, class... Arguments>
+  void launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared,
+              Arguments&&... arguments) {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+#if defined(INFINILM_CUDA_EMULATED)
+    emulation::run_grid(grid, dim3(static_cast<unsigned>(threads)), shared,
+                        [&] { kernel(Parameters(arguments)...); });
+#else
+    raise_shared_limit(reinterpret_cast<const void*>(kernel), shared);
+    cudaLaunchAttribute early{};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = shared;
+    config.stream = stream_;
+    config.attrs = &early;
+    config.numAttrs = overlaps_ ? 1 : 0;
+    check_launch(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+#endif
+  }
+
+ private:
+  struct Staging;
+  void enter() const;
+  void check_launch(cudaError_t status);
+  void raise_shared_limit(const void* kernel, std::size_t shared);
+  void* try_allocate(std::size_t nbytes);
+
+  std::recursive_mutex mutex_;
+  int device_;
+  cudaStream_t stream_ = nullptr;
+  int multiprocessors_ = 1;
+  std::size_t shared_limit_ = 0;
+  bool overlaps_ = false;  // a kernel may start before the previous one has ended
+  std::atomic<bool> recording_ = false;
+  std::int64_t epoch_ = 0;
+  cudaEvent_t order_ = nullptr;
+  std::map<const void*, std::size_t> shared_limits_;
+  std::unique_ptr<Staging> staging_;
+  std::mutex memory_mutex_;
+  std::vector<void*> freed_while_recording_;
+  std::set<void*> plain_;       // allocated while recording: not of the pool
+  std::vector<void*> scratch_;  // of all scratch buffers
+};
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,312 @@
+// What kernels are made of: loads, 16-bit floats, sums over a warp, tensor-core products, order between launches.
+//
+// Order: launches overlap. A kernel may start while the previous one still runs, so that it can load weights, and must call
+// `wait_for_previous` in every thread before it reads or writes anything that another kernel touches.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(INFINILM_CUDA_EMULATED)
+#include "base/half.hpp"
+#include "emulation.hpp"
+#define INFINILM_SHARED_MEMORY(name) \
+  unsigned char* name = static_cast<unsigned char*>(emulation::dynamic_shared())
+#else
+#include <cuda_runtime.h>
+#define INFINILM_SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
+#endif
+
+namespace infinilm::cuda {
+
+inline constexpr unsigned kAll = 0xffffffffu;
+inline constexpr float kMinusInfinity = -__builtin_inff();
+
+__device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
+__device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x / 32); }
+
+__device__ __forceinline__ void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// 16 bytes that are read once: past the first cache.
+__device__ __forceinline__ uint4 load_once(const void* p) {
+#if defined(__CUDA_ARCH__)
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p));
+  return v;
+#else
+  return *static_cast<const uint4*>(p);
+#endif
+}
+__device__ __forceinline__ uint4 zero4() { return make_uint4(0, 0, 0, 0); }
+
+// ---- 16-bit floats
+__device__ __forceinline__ float low_bf16(unsigned pair) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high_bf16(unsigned pair) {
+  return __uint_as_float(pair & 0xffff0000u);
+}
+__device__ __forceinline__ float bf16_to_float(std::uint16_t bits) {
+  return __uint_as_float(static_cast<unsigned>(bits) << 16);
+}
+
+// To nearest even, a in the lower half; NaN stays NaN.
+__device__ __forceinline__ unsigned pack_bf16(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(b), "f"(a));
+  return pair;
+#else
+  const auto round = [](float x) {
+    const unsigned u = __float_as_uint(x);
+    if (x != x) return (u >> 16) | 0x40u;
+    return (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+  };
+  return round(a) | round(b) << 16;
+#endif
+}
+
+__device__ __forceinline__ float f16_to_float(std::uint16_t bits) {
+#if defined(__CUDA_ARCH__)
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+  return x;
+#elif defined(INFINILM_CUDA_EMULATED)
+  return from_f16(bits);
+#else
+  return 0.0f * bits;  // the compiler's pass for the host, which never runs this
+#endif
+}
+__device__ __forceinline__ float low_f16(unsigned pair) {
+  return f16_to_float(static_cast<std::uint16_t>(pair & 0xffffu));
+}
+__device__ __forceinline__ float high_f16(unsigned pair) {
+  return f16_to_float(static_cast<std::uint16_t>(pair >> 16));
+}
+
+// To nearest even, a in the lower half.
+__device__ __forceinline__ unsigned pack_f16(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  unsigned pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(b), "f"(a));
+  return pair;
+#elif defined(INFINILM_CUDA_EMULATED)
+  return static_cast<unsigned>(infinilm::to_f16(a)) | static_cast<unsigned>(infinilm::to_f16(b))
+                                                          << 16;
+#else
+  return static_cast<unsigned>(a + b);  // the compiler's pass for the host, which never runs this
+#endif
+}
+
+// The two 16-bit types by one name.
+template <bool kF16>
+__device__ __forceinline__ unsigned pack_half(float a, float b) {
+  if constexpr (kF16) return pack_f16(a, b);
+  return pack_bf16(a, b);
+}
+template <bool kF16>
+__device__ __forceinline__ std::uint16_t to_half(float x) {
+  return static_cast<std::uint16_t>(pack_half<kF16>(x, 0.0f) & 0xffffu);
+}
+template <bool kF16>
+__device__ __forceinline__ float half_to_float(std::uint16_t bits) {
+  if constexpr (kF16) return f16_to_float(bits);
+  return bf16_to_float(bits);
+}
+
+// v + c for two pairs of float16.
+__device__ __forceinline__ unsigned add_f16(unsigned v, unsigned c) {
+#if defined(__CUDA_ARCH__)
+  unsigned r;
+  asm("add.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(v), "r"(c));
+  return r;
+#else
+  return pack_f16(low_f16(v) + low_f16(c), high_f16(v) + high_f16(c));
+#endif
+}
+
+// v + c for two pairs of bfloat16, exact where the sums are.
+__device__ __forceinline__ unsigned add_bf16(unsigned v, unsigned c) {
+#if defined(__CUDA_ARCH__)
+  unsigned r;
+  constexpr unsigned kOnes = 0x3f803f80u;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(v), "r"(kOnes), "r"(c));
+  return r;
+#else
+  return pack_bf16(low_bf16(v) + low_bf16(c), high_bf16(v) + high_bf16(c));
+#endif
+}
+
+// ---- a warp
+__device__ __forceinline__ float warp_sum(float x) {
+  for (int mask = 16; mask > 0; mask /= 2) x += __shfl_xor_sync(kAll, x, mask);
+  return x;
+}
+__device__ __forceinline__ float warp_max(float x) {
+  for (int mask = 16; mask > 0; mask /= 2) x = fmaxf(x, __shfl_xor_sync(kAll, x, mask));
+  return x;
+}
+
+// The sum over all threads of a block of at most 1024, the same for each of them. Ends with a barrier.
+__device__ __forceinline__ float block_sum(float x) {
+  __shared__ float sums[32];
+  x = warp_sum(x);
+  __syncthreads();
+  if (lane_index() == 0) sums[warp_index()] = x;
+  __syncthreads();
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  x = lane_index() < warps ? sums[lane_index()] : 0.0f;
+  return warp_sum(x);
+}
+__device__ __forceinline__ float block_max(float x) {
+  __shared__ float peaks[32];
+  x = warp_max(x);
+  __syncthreads();
+  if (lane_index() == 0) peaks[warp_index()] = x;
+  __syncthreads();
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  x = lane_index() < warps ? peaks[lane_index()] : kMinusInfinity;
+  return warp_max(x);
+}
+
+// ---- tensor cores
+// d += a b for a [16, 16] and b [16, 8] of 16-bit floats and d [16, 8] of float32. With g = lane / 4 and t = lane % 4:
+//   a[0]: (g, 2t..), a[1]: (g + 8, 2t..), a[2]: (g, 2t + 8..), a[3]: (g + 8, 2t + 8..)   two neighbouring k each
+//   b[0]: (2t.., g), b[1]: (2t + 8.., g)
+//   d[0], d[1]: (g, 2t), (g, 2t + 1); d[2], d[3]: (g + 8, …)
+#if !defined(INFINILM_CUDA_EMULATED)
+template <bool kF16>
+__device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0,
+                                         unsigned b1) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (kF16) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  } else {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+#endif
+}
+#else
+template <bool kF16>
+void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  struct Operands {
+    unsigned a[4], b[2];
+  };
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  const Operands mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+  emulation::exchange(mine, [&](auto at) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = g + (i / 2) * 8, column = 2 * t + i % 2;
+      for (int k = 0; k < 16; ++k) {
+        const auto half = [&](unsigned pair) {
+          return half_to_float<kF16>(static_cast<std::uint16_t>(k % 2 == 0 ? pair : pair >> 16));
+        };
+        const auto from_a = at(static_cast<std::size_t>((row % 8) * 4 + k % 8 / 2));
+        const auto from_b = at(static_cast<std::size_t>(column * 4 + k % 8 / 2));
+        d[i] += half(from_a.a[row / 8 + k / 8 * 2]) * half(from_b.b[k / 8]);
+      }
+    }
+    return 0;
+  });
+}
+#endif
+
+// Four 8x8 matrices of 16-bit elements from shared memory; lane i names row i % 8 of matrix i / 8, 16 bytes. Lane (g, t) gets
+// (g, 2t), (g, 2t + 1) of each; transposed: (2t, g), (2t + 1, g).
+template <bool kTransposed>
+__device__ __forceinline__ uint4 load_matrices(const void* row) {
+#if defined(__CUDA_ARCH__)
+  uint4 v;
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  if constexpr (kTransposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(address)
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "r"(address)
+                 : "memory");
+  }
+  return v;
+#elif defined(INFINILM_CUDA_EMULATED)
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  return emulation::exchange(row, [&](auto at) {
+    unsigned r[4];
+    for (int m = 0; m < 4; ++m) {
+      unsigned pair = 0;
+      for (int i = 0; i < 2; ++i) {
+        const int from = kTransposed ? 2 * t + i : g, column = kTransposed ? g : 2 * t + i;
+        const auto* p =
+            static_cast<const std::uint16_t*>(at(static_cast<std::size_t>(m * 8 + from)));
+        pair |= static_cast<unsigned>(p[column]) << (16 * i);
+      }
+      r[m] = pair;
+    }
+    return make_uint4(r[0], r[1], r[2], r[3]);
+  });
+#else
+  return zero4();
+#endif
+}
+
+// ---- copies into shared memory that run by themselves; 16 bytes, zeros where `valid` is false
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
+#if defined(__CUDA_ARCH__)
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  const int size = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(size)
+               : "memory");
+#else
+  *static_cast<uint4*>(to) = valid ? *static_cast<const uint4*>(from) : zero4();
+#endif
+}
+__device__ __forceinline__ void commit_copies() {
+#if defined(__CUDA_ARCH__)
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+// All but the last `kPending` groups have arrived.
+template <int kPending>
+__device__ __forceinline__ void wait_for_copies() {
+#if defined(__CUDA_ARCH__)
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+#endif
+}
+
+// e^x through 2^x: 2 ulp, and 0 for -inf.
+__device__ __forceinline__ float power(float x) { return exp2f(x * 1.44269504f); }
+
+// ---- activations, as on the CPU
+__device__ __forceinline__ float activate(float x, int act) {
+  switch (act) {
+    case 0:  // silu
+      return x / (1.0f + expf(-x));
+    case 1:  // gelu, by the complementary error function: no cancellation for negative x
+      return 0.5f * fmaxf(x, -1e30f) * erfcf(-0.70710678f * x);
+    case 2:  // x/2 (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
+      return x / (1.0f + expf(-1.5957691216f * (x + 0.044715f * x * x * x)));
+    default:
+      return fmaxf(x, 0.0f);
+  }
+}
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,472 @@
+#include "cuda/ops_cuda.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "cuda/product.hpp"
+#include "cuda/rows.hpp"
+#include "infinilm/error.hpp"
+
+namespace infinilm::cuda {
+namespace {
+
+// Up to so many rows, own kernels read the weights once and faster than a library would.
+constexpr std::int64_t kFewRows = 16;
+// Quantised ones would first have to be written out for a library.
+constexpr std::int64_t kFewQuantisedRows = 64;
+// Rows for which every block of threads may as well normalise x by itself.
+constexpr std::int64_t kNormRows = 2;
+// Of a quantised matrix written out for a library.
+constexpr std::int64_t kSlabBytes = std::int64_t{1} << 26;
+
+const CudaWeight& cuda_weight(const Weight& weight) {
+  return static_cast<const CudaWeight&>(weight);
+}
+
+bool is_same(const Matrix& a, const Matrix& b) {
+  return a.data == b.data && a.rows == b.rows && a.cols == b.cols && a.stride == b.stride;
+}
+
+const float* bias_of(std::span<const float* const> bias, std::size_t part) {
+  return bias.empty() ? nullptr : bias[part];
+}
+
+Matrix contiguous(std::byte* memory, std::int64_t rows, std::int64_t cols) {
+  return {reinterpret_cast<float*>(memory), rows, cols, cols};
+}
+
+std::size_t float_bytes(std::int64_t rows, std::int64_t cols) {
+  return static_cast<std::size_t>(rows * cols) * sizeof(float);
+}
+
+struct CudaRecording final : Ops::Recording {
+  CudaRecording(std::shared_ptr<Context> c, cudaGraphExec_t g)
+      : context(std::move(c)), graph(g), epoch(context->epoch()) {}
+  ~CudaRecording() override { context->destroy_graph(graph); }
+  std::shared_ptr<Context> context;
+  cudaGraphExec_t graph;
+  std::int64_t epoch;
+};
+
+}  // namespace
+
+OpsCuda::OpsCuda(int device) : context_(std::make_shared<Context>(device)) {}
+
+void OpsCuda::use(std::unique_ptr<MatrixProduct> library) { library_ = std::move(library); }
+
+void OpsCuda::go_without_products(std::string reason) { advice_ = std::move(reason); }
+
+// ---- memory
+std::shared_ptr<Buffer> OpsCuda::allocate(std::size_t nbytes) {
+  const Context::Use use(*context_);
+  void* memory = context_->allocate(nbytes);
+  // Freed in the stream's order: after everything that was asked for with it, but for what is put off.
+  std::shared_ptr<void> owner(memory, [context = context_](void* p) { context->free(p); });
+  return std::make_shared<Buffer>(memory, nbytes, device(), std::move(owner));
+}
+
+void OpsCuda::upload(const void* host, void* to, std::size_t nbytes) {
+  const Context::Use use(*context_);
+  flush();
+  context_->upload(host, to, nbytes);
+}
+
+void OpsCuda::download(const void* from, void* host, std::size_t nbytes) {
+  const Context::Use use(*context_);
+  flush();
+  context_->download(from, host, nbytes);
+}
+
+void OpsCuda::copy_bytes(const void* from, void* to, std::size_t nbytes) {
+  const Context::Use use(*context_);
+  flush();
+  context_->copy_bytes(from, to, nbytes);
+}
+
+void OpsCuda::synchronize() {
+  const Context::Use use(*context_);
+  flush();
+  context_->synchronize();
+}
+
+void OpsCuda::submit() {
+  const Context::Use use(*context_);
+  flush();
+}
+
+void* OpsCuda::stream() {
+  submit();
+  return context_->stream();
+}
+
+void OpsCuda::let_wait(std::uintptr_t stream) {
+  const Context::Use use(*context_);
+  flush();
+  context_->let_wait(stream);
+  if (std::find(waiting_.begin(), waiting_.end(), stream) == waiting_.end()) {
+    waiting_.push_back(stream);
+  }
+}
+
+void OpsCuda::catch_up(std::uintptr_t stream) {
+  const Context::Use use(*context_);
+  context_->catch_up(stream);
+}
+
+void OpsCuda::catch_up() {
+  const Context::Use use(*context_);
+  for (const std::uintptr_t stream : std::exchange(waiting_, {})) context_->catch_up(stream);
+}
+
+// ---- what is put off
+void OpsCuda::flush_norms() {
+  for (const Norm& n : std::exchange(norms_, {})) cuda::rms_norm(*context_, n.x, n.w, n.eps, n.y);
+}
+
+void OpsCuda::flush_turns() {
+  for (const Turn& t : std::exchange(turns_, {})) {
+    cuda::rope(*context_, t.x, t.head_dim, t.cos, t.sin);
+  }
+}
+
+void OpsCuda::flush() {
+  flush_norms();
+  flush_turns();
+}
+
+const OpsCuda::Norm* OpsCuda::norm_before(Matrix x) const {
+  const bool found = !norms_.empty() && is_same(norms_.back().y, x);
+  return found ? &norms_.back() : nullptr;
+}
+
+bool OpsCuda::turns_before(Matrix k, const AttentionShape& shape) const {
+  if (turns_.size() != 2) return false;
+  const Turn &q = turns_[0], &turned_k = turns_[1];
+  return is_same(turned_k.x, k) && q.x.rows == k.rows && q.head_dim == shape.head_dim &&
+         turned_k.head_dim == shape.head_dim && is_same(q.cos, turned_k.cos) &&
+         is_same(q.sin, turned_k.sin) && q.x.data != k.data;
+}
+
+// ---- weights
+bool OpsCuda::can_compute(DataType dtype) const {
+  return dtype == DataType::F32 || dtype == DataType::BF16 || dtype == DataType::F16;
+}
+
+std::unique_ptr<Weight> OpsCuda::pack(std::span<const Tensor> parts, DataType compute,
+                                      const PartPacked& packed) {
+  submit();
+  return std::make_unique<CudaWeight>(context_, parts, compute, packed);
+}
+
+std::unique_ptr<Weight> OpsCuda::pack_quantized(std::span<const QuantizedRows* const> parts,
+                                                DataType compute, bool int8_activations,
+                                                const RowsPacked& packed) {
+  check(!int8_activations,
+        "activations=\"int8\" is not supported on CUDA; leave it out: x counts exactly then");
+  for (const QuantizedRows* part : parts) {
+    check(
+        part->input_order().empty(),
+        "a checkpoint whose inputs are in another order (act-order) is not supported on CUDA; use "
+        "device=\"cpu\"");
+  }
+  submit();
+  return std::make_unique<CudaWeight>(context_, parts, compute, packed);
+}
+
+Tensor OpsCuda::unpack(const Weight& weight, std::size_t part) {
+  const Context::Use use(*context_);
+  flush();
+  return cuda_weight(weight).unpack(part);
+}
+
+QuantizedMatrix OpsCuda::unpack_quantized(const Weight& weight, std::size_t part) {
+  const Context::Use use(*context_);
+  flush();
+  return cuda_weight(weight).unpack_quantized(part);
+}
+
+// ---- rows
+void OpsCuda::embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) {
+  const Context::Use use(*context_);
+  flush();
+  if (ids.empty()) return;
+  widen_rows(*context_, cuda_weight(table).view(0), plan_.ids(*context_, ids), y);
+}
+
+void OpsCuda::rms_norm(Matrix x, const float* w, float eps, Matrix y) {
+  const Context::Use use(*context_);
+  flush();
+  norms_.push_back({x, w, eps, y});
+  if (x.data == y.data) flush_norms();
+}
+
+void OpsCuda::act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) {
+  const Context::Use use(*context_);
+  flush();
+  cuda::act_mul(*context_, gate, up, act, y);
+}
+
+void OpsCuda::add(Matrix x, Matrix y) {
+  const Context::Use use(*context_);
+  flush();
+  cuda::add(*context_, x, y);
+}
+
+void OpsCuda::rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) {
+  const Context::Use use(*context_);
+  flush_norms();
+  if (turns_.size() == 2) flush_turns();
+  turns_.push_back({x, head_dim, cos, sin});
+}
+
+void OpsCuda::softmax(Matrix x) {
+  const Context::Use use(*context_);
+  flush();
+  cuda::softmax(*context_, x);
+}
+
+void OpsCuda::copy(Matrix from, Matrix to) {
+  const Context::Use use(*context_);
+  flush();
+  cuda::copy(*context_, from, to);
+}
+
+void OpsCuda::argmax(Matrix x, std::span<Largest> found) {
+  const Context::Use use(*context_);
+  flush();
+  auto* on_device = reinterpret_cast<Largest*>(context_->scratch(found_, found.size_bytes()));
+  cuda::argmax(*context_, x, on_device);
+  context_->download(on_device, found.data(), found.size_bytes());
+}
+
+// ---- products
+bool OpsCuda::multiplies_itself(const CudaWeight& weight, std::int64_t rows) const {
+  return library_ == nullptr || rows <= (weight.quant() ? kFewQuantisedRows : kFewRows);
+}
+
+void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
+                           std::span<const Matrix> y, bool residual, int act) {
+  Product p;
+  p.x = x.data;
+  p.x_stride = x.stride;
+  p.rows = static_cast<int>(x.rows);
+  p.compute = weight.compute();
+  const Norm* norm = norm_before(x);
+  const bool fused = norm != nullptr && x.rows <= kNormRows && turns_.empty();
+  if (fused) {
+    p.x = norm->x.data;
+    p.x_stride = norm->x.stride;
+    p.norm = norm->w;
+    p.eps = norm->eps;
+    p.normed = x.data;
+    p.normed_stride = x.stride;
+    norms_.clear();
+  } else if (p.compute != DataType::F32 && x.rows > kNormRows) {
+    p.rounded_stride = (x.cols + 7) / 8 * 8;
+    p.rounded = static_cast<const std::uint16_t*>(prepare(x, weight, p.rounded_stride));
+  }
+  flush();
+  p.residual = residual;
+  p.act = act;
+  p.part_count = static_cast<int>(weight.parts());
+  check<Error>(p.part_count <= kMostParts, "a weight of ", p.part_count,
+               " parts: expected at most ", kMostParts, " on CUDA");
+  for (std::size_t i = 0; i < weight.parts(); ++i) {
+    const Matrix out = y[std::min(i, y.size() - 1)];  // one for both of act(gate) * up
+    p.parts[i] = {weight.view(i), bias_of(bias, i), out.data, out.stride};
+  }
+  multiply(*context_, p);
+}
+
+const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t stride) {
+  const Norm* norm = norm_before(x);
+  if (weight.compute() == DataType::F32) {
+    flush();
+    return x.data;
+  }
+  auto* rounded = reinterpret_cast<std::uint16_t*>(
+      context_->scratch(rounded_, static_cast<std::size_t>(x.rows * stride) * 2));
+  if (norm != nullptr) {
+    cuda::rms_norm(*context_, norm->x, norm->w, norm->eps, norm->y, rounded, stride,
+                   weight.compute());
+    norms_.clear();
+  } else {
+    flush();
+    cuda::round_rows(*context_, x, rounded, stride, weight.compute());
+  }
+  return rounded;
+}
+
+bool OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
+                            const CudaWeight& weight, std::size_t part, float beta, Matrix y) {
+  const MatrixView& w = weight.view(part);
+  const DataType type = weight.compute();
+  const std::int64_t size = type == DataType::F32 ? 4 : 2, depth = x.cols;
+  const bool as_it_is = !weight.quant() && weight.dtype() == type;
+  if (as_it_is) {
+    return library_->multiply(context_->stream(), type, x.rows, w.outputs, depth, prepared, stride,
+                              w.data, w.row_bytes / size, beta, y.data, y.stride);
+  }
+  const std::int64_t slab_stride = (depth + 7) / 8 * 8;
+  const std::int64_t most = std::max<std::int64_t>(16, kSlabBytes / (slab_stride * size));
+  const std::int64_t rows = std::min<std::int64_t>(most, w.outputs);
+  std::byte* slab = context_->scratch(slab_, static_cast<std::size_t>(rows * slab_stride * size));
+  for (std::int64_t begin = 0; begin < w.outputs; begin += most) {
+    const std::int64_t count = std::min(most, w.outputs - begin);
+    widen_rows(*context_, w, begin, count, type, slab, slab_stride);
+    const bool done = library_->multiply(context_->stream(), type, x.rows, count, depth, prepared,
+                                         stride, slab, slab_stride, beta, y.data + begin, y.stride);
+    if (!done) return false;  // at the first slab, or never
+  }
+  return true;
+}
+
+void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
+                            std::span<const Matrix> y, bool residual) {
+  const std::int64_t stride = weight.compute() == DataType::F32 ? x.stride : (x.cols + 7) / 8 * 8;
+  const void* prepared = prepare(x, weight, stride);
+  flush();
+  for (std::size_t part = 0; part < weight.parts(); ++part) {
+    const float* b = bias_of(bias, part);
+    const bool apart = residual && b != nullptr;  // y + (x W^T + b): in the order of linear and add
+    const Matrix out = apart
+                           ? contiguous(context_->scratch(sum_, float_bytes(x.rows, y[part].cols)),
+                                        x.rows, y[part].cols)
+                           : y[part];
+    const float beta = residual && !apart ? 1.0f : 0.0f;
+    if (!multiply_part(x, prepared, stride, weight, part, beta, out)) {
+      Product p;
+      p.x = x.data;
+      p.x_stride = x.stride;
+      p.rows = static_cast<int>(x.rows);
+      p.compute = weight.compute();
+      p.residual = beta != 0.0f;
+      p.part_count = 1;
+      p.parts[0] = {weight.view(part), nullptr, out.data, out.stride};
+      multiply(*context_, p);
+    }
+    if (b != nullptr) add_bias(*context_, b, out);
+    if (apart) cuda::add(*context_, out, y[part]);
+  }
+}
+
+void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bias,
+                     std::span<const Matrix> y, bool residual) {
+  const Context::Use use(*context_);
+  const CudaWeight& weight = cuda_weight(w);
+  if (x.rows == 0) return;
+  if (multiplies_itself(weight, x.rows)) {
+    multiply_few(x, weight, bias, y, residual, -1);
+  } else {
+    multiply_many(x, weight, bias, y, residual);
+  }
+}
+
+void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
+                             HiddenAct act, Matrix y) {
+  const Context::Use use(*context_);
+  const CudaWeight& weight = cuda_weight(gate_up);
+  if (x.rows == 0) return;
+  if (multiplies_itself(weight, x.rows) && x.rows <= kMostActRows) {
+    return multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
+  }
+  const std::size_t bytes = float_bytes(x.rows, y.cols);
+  const std::array<Matrix, 2> parts = {contiguous(context_->scratch(gate_, bytes), x.rows, y.cols),
+                                       contiguous(context_->scratch(up_, bytes), x.rows, y.cols)};
+  linear(x, gate_up, bias, parts, false);
+  cuda::act_mul(*context_, parts[0], parts[1], act, y);
+}
+
+// ---- the cache
+std::size_t OpsCuda::kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim,
+                                    DataType dtype) const {
+  return static_cast<std::size_t>(2 * kv_heads * kv_view(kv_heads, head_dim, dtype).head_bytes);
+}
+
+void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
+                       const AttentionShape& shape) {
+  const Context::Use use(*context_);
+  flush_norms();
+  Rotation rotation;
+  if (turns_before(k, shape)) {
+    rotation = {turns_[0].x, turns_[0].cos, turns_[0].sin};
+    turns_.clear();
+  }
+  flush();
+  if (k.rows == 0) return;
+  const int tokens = tile_tokens(shape, has_one_row_each(sequences));
+  kv_store(*context_, k, v, rotation, plan_.sequences(*context_, sequences, tokens),
+           kv_view(shape));
+}
+
+void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
+                        const AttentionShape& shape, Matrix y) {
+  const Context::Use use(*context_);
+  flush();
+  AttentionCall call;
+  call.q = q;
+  call.y = y;
+  call.shape = shape;
+  call.one_row_each = has_one_row_each(sequences);
+  call.tile_tokens = tile_tokens(shape, call.one_row_each);
+  call.sequences = plan_.sequences(*context_, sequences, call.tile_tokens);
+  call.tile_count = plan_.tile_count();
+  for (const SequenceRows& s : sequences) call.longest = std::max(call.longest, s.past + s.rows);
+  cuda::attention(*context_, call, splits_);
+}
+
+void OpsCuda::attention_scores(Matrix q, std::span<const SequenceRows> sequences,
+                               const AttentionShape& shape, float* scores, std::int64_t keys) {
+  const Context::Use use(*context_);
+  flush();
+  const int tokens = tile_tokens(shape, has_one_row_each(sequences));
+  cuda::attention_scores(*context_, q, plan_.sequences(*context_, sequences, tokens), shape, scores,
+                         keys);
+}
+
+void OpsCuda::attention_mix(const float* weights, std::int64_t keys,
+                            std::span<const SequenceRows> sequences, const AttentionShape& shape,
+                            Matrix y) {
+  const Context::Use use(*context_);
+  flush();
+  const int tokens = tile_tokens(shape, has_one_row_each(sequences));
+  cuda::attention_mix(*context_, weights, keys, plan_.sequences(*context_, sequences, tokens),
+                      shape, y);
+}
+
+// ---- steps and recordings
+void OpsCuda::begin_step(std::span<const std::int64_t> ids,
+                         std::span<const SequenceRows> sequences) {
+  const Context::Use use(*context_);
+  flush();
+  plan_.begin(*context_, ids, sequences);
+}
+
+std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& body) {
+  const Context::Use use(*context_);
+  flush();
+  context_->begin_recording();
+  try {
+    body();
+    flush();
+  } catch (...) {
+    norms_.clear();
+    turns_.clear();
+    context_->abandon_recording();
+    throw;
+  }
+  return std::make_unique<CudaRecording>(context_, context_->end_recording());
+}
+
+bool OpsCuda::replay(Recording& recording, std::span<const std::int64_t> ids,
+                     std::span<const SequenceRows> sequences) {
+  const Context::Use use(*context_);
+  begin_step(ids, sequences);
+  auto& r = static_cast<CudaRecording&>(recording);
+  if (r.epoch != context_->epoch()) return false;
+  context_->launch_graph(r.graph);
+  return true;
+}
+
+}  // namespace infinilm::cuda

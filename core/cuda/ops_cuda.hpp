@@ -1,0 +1,128 @@
+// The Ops of a CUDA device: one stream, own kernels, a library for large products where there is one.
+//
+// Small operations are put off until the next one is known, and fused with it: rms_norm with the product after it, the rotations
+// of q and k with the way into the cache. Every other operation, and everybody who looks at memory, first has what was put off
+// done. What a fused operation leaves in memory is the same.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cuda/attention.hpp"
+#include "cuda/context.hpp"
+#include "cuda/matrix_product.hpp"
+#include "cuda/step_plan.hpp"
+#include "cuda/weight.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm::cuda {
+
+class OpsCuda final : public Ops {
+ public:
+  // Throws Error where there is no such device, or one that is too old.
+  explicit OpsCuda(int device);
+  // Large products by a library.
+  void use(std::unique_ptr<MatrixProduct> library);
+  // Large products by own kernels, with what the user should know about it.
+  void go_without_products(std::string reason);
+
+  Device device() const override { return Device(DeviceType::CUDA, context_->device()); }
+  std::shared_ptr<Buffer> allocate(std::size_t nbytes) override;
+  void upload(const void* host, void* to, std::size_t nbytes) override;
+  void download(const void* from, void* host, std::size_t nbytes) override;
+  void copy_bytes(const void* from, void* to, std::size_t nbytes) override;
+  void synchronize() override;
+  void submit() override;
+  void* stream() override;
+  void let_wait(std::uintptr_t stream) override;
+  void catch_up(std::uintptr_t stream) override;
+  void catch_up() override;
+
+  bool can_compute(DataType dtype) const override;
+  std::string advice() const override { return advice_; }
+  std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
+                               const PartPacked& packed) override;
+  std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
+                                         DataType compute, bool int8_activations,
+                                         const RowsPacked& packed) override;
+  Tensor unpack(const Weight& weight, std::size_t part) override;
+  QuantizedMatrix unpack_quantized(const Weight& weight, std::size_t part) override;
+
+  void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) override;
+  void rms_norm(Matrix x, const float* w, float eps, Matrix y) override;
+  void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
+              std::span<const Matrix> y, bool residual) override;
+  void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
+                      HiddenAct act, Matrix y) override;
+  void act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) override;
+  void add(Matrix x, Matrix y) override;
+  void rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) override;
+
+  std::size_t kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim,
+                             DataType dtype) const override;
+  void kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
+                const AttentionShape& shape) override;
+  void attention(Matrix q, std::span<const SequenceRows> sequences, const AttentionShape& shape,
+                 Matrix y) override;
+  void attention_scores(Matrix q, std::span<const SequenceRows> sequences,
+                        const AttentionShape& shape, float* scores, std::int64_t keys) override;
+  void softmax(Matrix x) override;
+  void attention_mix(const float* weights, std::int64_t keys,
+                     std::span<const SequenceRows> sequences, const AttentionShape& shape,
+                     Matrix y) override;
+  void copy(Matrix from, Matrix to) override;
+  void argmax(Matrix x, std::span<Largest> found) override;
+
+  void begin_step(std::span<const std::int64_t> ids,
+                  std::span<const SequenceRows> sequences) override;
+  bool can_record() const override { return Context::can_record(); }
+  std::unique_ptr<Recording> record(const std::function<void()>& body) override;
+  bool replay(Recording& recording, std::span<const std::int64_t> ids,
+              std::span<const SequenceRows> sequences) override;
+
+ private:
+  struct Norm {
+    Matrix x;
+    const float* w;
+    float eps;
+    Matrix y;
+  };
+  struct Turn {
+    Matrix x;
+    std::int64_t head_dim;
+    Matrix cos;
+    Matrix sin;
+  };
+
+  void flush();
+  void flush_norms();
+  void flush_turns();
+  // The norm whose result x is, if it was put off; it is done by whoever takes it.
+  const Norm* norm_before(Matrix x) const;
+  // The rotations of q and of k, if just these were put off.
+  bool turns_before(Matrix k, const AttentionShape& shape) const;
+
+  bool multiplies_itself(const CudaWeight& weight, std::int64_t rows) const;
+  void multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
+                    std::span<const Matrix> y, bool residual, int act);
+  void multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
+                     std::span<const Matrix> y, bool residual);
+  // x as it is multiplied: rounded, normalised first if that was put off.
+  const void* prepare(Matrix x, const CudaWeight& weight, std::int64_t stride);
+  bool multiply_part(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
+                     std::size_t part, float beta, Matrix y);
+
+  std::shared_ptr<Context> context_;
+  std::unique_ptr<MatrixProduct> library_;
+  std::string advice_;
+  StepPlan plan_;
+  std::vector<Norm> norms_;              // at most one
+  std::vector<Turn> turns_;              // at most two
+  std::vector<std::uintptr_t> waiting_;  // streams, since the last catch_up()
+  SplitMemory splits_;
+  Scratch rounded_, slab_, gate_, up_, sum_, found_;
+};
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,56 @@
+// x W^T for few rows of x, at the speed of memory: x in shared memory, the weights once through the registers.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/context.hpp"
+#include "cuda/weight_layout.hpp"
+#include "infinilm/dtype.hpp"
+
+namespace infinilm::cuda {
+
+// One of the stacked matrices, and where its product goes.
+struct ProductPart {
+  MatrixView matrix;
+  const float* bias = nullptr;
+  float* y = nullptr;
+  std::int64_t y_stride = 0;
+};
+
+inline constexpr int kMostParts = 4;
+
+struct Product {
+  const float* x = nullptr;  // [rows, inputs]
+  std::int64_t x_stride = 0;
+  // x rounded already, if not null; zeros behind the columns.
+  const std::uint16_t* rounded = nullptr;
+  std::int64_t rounded_stride = 0;  // a multiple of 8
+  int rows = 0;
+  DataType compute = DataType::F32;  // BF16, F16: x is rounded, and multiplied on tensor cores
+
+  // With `norm`, x is first normalised: x / sqrt(mean(x^2) + eps) * norm, and kept in `normed`.
+  const float* norm = nullptr;
+  float eps = 0.0f;
+  float* normed = nullptr;
+  std::int64_t normed_stride = 0;
+
+  ProductPart parts[kMostParts];
+  int part_count = 0;
+  bool residual = false;  // y += instead of y =
+  int act = -1;           // of HiddenAct: y of part 0 = act(part 0) * part 1
+
+  // Filled in by `multiply`.
+  int tiles = 0;
+  int units = 0;
+  int chunk_steps = 0;
+  int x_shared_stride = 0;
+};
+
+// Rows that are multiplied while the weights go by once.
+int most_rows(const Product& product);
+// act(gate) * up of so many rows at most.
+inline constexpr int kMostActRows = 16;
+// Any number of rows, `most_rows` at a time.
+void multiply(Context& context, Product product);
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,29 @@
+#include "cuda/product.cuh"
+
+namespace infinilm::cuda {
+namespace {
+
+template <int kRuns>
+void launch_runs(Context& context, const Product& product) {
+  using Unit = QuantisedUnit<Layout::Q4, kRuns>;
+  switch (product.compute) {
+    case DataType::BF16:
+      return launch_tensor_sums<Unit, false>(context, product);
+    case DataType::F16:
+      return launch_tensor_sums<Unit, true>(context, product);
+    default:
+      return launch_float_sums<Unit>(context, product);
+  }
+}
+
+}  // namespace
+
+void launch_q4(Context& context, const Product& product) {
+  if (product.parts[0].matrix.unit.runs == 1) {
+    launch_runs<1>(context, product);
+  } else {
+    launch_runs<4>(context, product);
+  }
+}
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,284 @@
+#include "cuda/rows.hpp"
+
+#include <algorithm>
+
+#include "cuda/device.cuh"
+
+namespace infinilm::cuda {
+namespace {
+
+// A matrix as kernels take it.
+struct Rows {
+  float* data;
+  std::int64_t stride;
+  int rows, cols;
+
+  __device__ float* row(int r) const { return data + r * stride; }
+};
+
+Rows rows_of(Matrix m) {
+  return {m.data, m.stride, static_cast<int>(m.rows), static_cast<int>(m.cols)};
+}
+
+constexpr int kThreads = 256;
+
+// Elements of four that a row of all matrices can be read in.
+bool in_fours(std::initializer_list<Matrix> matrices) {
+  return std::all_of(matrices.begin(), matrices.end(), [](const Matrix& m) {
+    return reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0 && m.stride % 4 == 0 &&
+           m.cols % 4 == 0;
+  });
+}
+
+// One block a row.
+template <bool kF16>
+__global__ void __launch_bounds__(kThreads)
+    rms_norm_kernel(Rows x, const float* w, float eps, float* y, std::int64_t y_stride,
+                    std::uint16_t* rounded, std::int64_t rounded_stride) {
+  wait_for_previous();
+  let_next_start();
+  const int r = static_cast<int>(blockIdx.x), begin = static_cast<int>(threadIdx.x);
+  const float* from = x.row(r);
+  float sum = 0.0f;
+  for (int i = begin; i < x.cols; i += kThreads) sum = fmaf(from[i], from[i], sum);
+  const float scale = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(x.cols) + eps);
+  for (int i = begin; i < x.cols; i += kThreads) {
+    const float value = from[i] * scale * w[i];
+    if (y != nullptr) y[r * y_stride + i] = value;
+    if (rounded != nullptr) rounded[r * rounded_stride + i] = to_half<kF16>(value);
+  }
+  if (rounded == nullptr) return;
+  for (auto i = static_cast<std::int64_t>(x.cols) + begin; i < rounded_stride; i += kThreads) {
+    rounded[r * rounded_stride + i] = 0;
+  }
+}
+
+// One thread a pair of elements.
+template <bool kF16>
+__global__ void __launch_bounds__(kThreads)
+    round_rows_kernel(Rows x, std::uint16_t* rounded, std::int64_t stride) {
+  wait_for_previous();
+  let_next_start();
+  const int r = static_cast<int>(blockIdx.y);
+  const auto i = static_cast<std::int64_t>(blockIdx.x) * kThreads * 2 + 2 * threadIdx.x;
+  if (i >= stride) return;
+  const float* from = x.row(r);
+  const float a = i < x.cols ? from[i] : 0.0f, b = i + 1 < x.cols ? from[i + 1] : 0.0f;
+  *reinterpret_cast<unsigned*>(rounded + r * stride + i) = pack_half<kF16>(a, b);
+}
+
+struct ActMul {
+  const float* gate;
+  const float* up;
+  std::int64_t gate_stride, up_stride;
+  int act;
+  __device__ float operator()(int r, int i, float) const {
+    return activate(gate[r * gate_stride + i], act) * up[r * up_stride + i];
+  }
+};
+struct Add {
+  const float* x;
+  std::int64_t stride;
+  __device__ float operator()(int r, int i, float y) const { return y + x[r * stride + i]; }
+};
+struct Copy {
+  const float* x;
+  std::int64_t stride;
+  __device__ float operator()(int r, int i, float) const { return x[r * stride + i]; }
+};
+
+// y[r, i] = f(r, i, y[r, i]); kPer neighbouring elements a thread, which the compiler joins.
+template <int kPer, bool kReads, class F>
+__global__ void __launch_bounds__(kThreads) map_kernel(Rows y, F f) {
+  wait_for_previous();
+  let_next_start();
+  const int i = (static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x)) * kPer;
+  const int r = static_cast<int>(blockIdx.y);
+  if (i >= y.cols) return;
+  float* to = y.row(r) + i;
+  if constexpr (kPer == 4) {
+    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if constexpr (kReads) v = *reinterpret_cast<const float4*>(to);
+    v = make_float4(f(r, i, v.x), f(r, i + 1, v.y), f(r, i + 2, v.z), f(r, i + 3, v.w));
+    *reinterpret_cast<float4*>(to) = v;
+  } else {
+    *to = f(r, i, kReads ? *to : 0.0f);
+  }
+}
+
+// Rows in slabs that a grid's second dimension can have; calls launch(first, count).
+template <class Launch>
+void for_slabs(std::int64_t rows, Launch launch) {
+  constexpr std::int64_t kMost = 65535;
+  for (std::int64_t first = 0; first < rows; first += kMost) {
+    launch(first, std::min(kMost, rows - first));
+  }
+}
+
+unsigned blocks_for(std::int64_t count, std::int64_t per_block) {
+  return static_cast<unsigned>((count + per_block - 1) / per_block);
+}
+
+Matrix slab(Matrix m, std::int64_t first, std::int64_t count) {
+  return {m.row(first), count, m.cols, m.stride};
+}
+
+// `make(first)`: f for rows counted from there.
+template <bool kReads, class Make>
+void map(Context& context, Matrix y, bool fours, Make make) {
+  for_slabs(y.rows, [&](std::int64_t first, std::int64_t count) {
+    const Rows rows = rows_of(slab(y, first, count));
+    const auto f = make(first);
+    using F = decltype(make(first));
+    if (fours) {
+      const dim3 grid(blocks_for(y.cols, kThreads * 4), static_cast<unsigned>(count));
+      context.launch(map_kernel<4, kReads, F>, grid, kThreads, 0, rows, f);
+    } else {
+      const dim3 grid(blocks_for(y.cols, kThreads), static_cast<unsigned>(count));
+      context.launch(map_kernel<1, kReads, F>, grid, kThreads, 0, rows, f);
+    }
+  });
+}
+
+// A warp a head: (a, b) -> (a cos - b sin, b cos + a sin).
+__global__ void __launch_bounds__(kThreads) rope_kernel(Rows x, int head_dim, Rows cos, Rows sin) {
+  wait_for_previous();
+  let_next_start();
+  const int heads = x.cols / head_dim, half = head_dim / 2;
+  const int head = static_cast<int>(blockIdx.x) * (kThreads / 32) + warp_index();
+  const int r = static_cast<int>(blockIdx.y);
+  if (head >= heads) return;
+  float* p = x.row(r) + head * head_dim;
+  for (int i = lane_index(); i < half; i += 32) {
+    const float a = p[i], b = p[i + half], c = cos.row(r)[i], s = sin.row(r)[i];
+    p[i] = a * c - b * s;
+    p[i + half] = b * c + a * s;
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) softmax_kernel(Rows x) {
+  wait_for_previous();
+  let_next_start();
+  float* p = x.row(static_cast<int>(blockIdx.x));
+  const int begin = static_cast<int>(threadIdx.x);
+  float peak = kMinusInfinity;
+  for (int i = begin; i < x.cols; i += kThreads) peak = fmaxf(peak, p[i]);
+  peak = block_max(peak);
+  if (peak == kMinusInfinity) {
+    for (int i = begin; i < x.cols; i += kThreads) p[i] = 0.0f;
+    return;
+  }
+  float total = 0.0f;
+  for (int i = begin; i < x.cols; i += kThreads) {
+    const float e = expf(p[i] - peak);
+    total += e;
+    p[i] = e;
+  }
+  total = block_sum(total);
+  for (int i = begin; i < x.cols; i += kThreads) p[i] /= total;
+}
+
+struct Candidate {
+  float value;
+  int index;
+};
+// NaN is largest, then the larger value, then the smaller index.
+__device__ bool beats(const Candidate& a, const Candidate& b) {
+  const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+  if (a_nan != b_nan) return a_nan;
+  if (!a_nan && a.value != b.value) return a.value > b.value;
+  return a.index < b.index;
+}
+__device__ Candidate best_of_warp(Candidate mine) {
+  for (int mask = 16; mask > 0; mask /= 2) {
+    Candidate other;
+    other.value = __shfl_xor_sync(kAll, mine.value, mask);
+    other.index = __shfl_xor_sync(kAll, mine.index, mask);
+    if (beats(other, mine)) mine = other;
+  }
+  return mine;
+}
+
+constexpr int kArgmaxThreads = 1024;
+
+__global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(Rows x, Largest* found) {
+  __shared__ float values[32];
+  __shared__ int indices[32];
+  wait_for_previous();
+  let_next_start();
+  const int r = static_cast<int>(blockIdx.x);
+  Candidate mine = {kMinusInfinity, x.cols - 1};
+  for (int i = static_cast<int>(threadIdx.x); i < x.cols; i += kArgmaxThreads) {
+    const Candidate c = {x.row(r)[i], i};
+    if (beats(c, mine)) mine = c;
+  }
+  mine = best_of_warp(mine);
+  if (lane_index() == 0) {
+    values[warp_index()] = mine.value;
+    indices[warp_index()] = mine.index;
+  }
+  __syncthreads();
+  if (warp_index() != 0) return;
+  mine = best_of_warp({values[lane_index()], indices[lane_index()]});
+  if (lane_index() == 0) found[r] = {mine.index, mine.value};
+}
+
+}  // namespace
+
+void rms_norm(Context& context, Matrix x, const float* w, float eps, Matrix y,
+              std::uint16_t* rounded, std::int64_t rounded_stride, DataType type) {
+  const auto kernel = type == DataType::F16 ? rms_norm_kernel<true> : rms_norm_kernel<false>;
+  context.launch(kernel, dim3(static_cast<unsigned>(x.rows)), kThreads, 0, rows_of(x), w, eps,
+                 y.data, y.stride, rounded, rounded_stride);
+}
+
+void round_rows(Context& context, Matrix x, std::uint16_t* rounded, std::int64_t stride,
+                DataType type) {
+  const auto kernel = type == DataType::F16 ? round_rows_kernel<true> : round_rows_kernel<false>;
+  for_slabs(x.rows, [&](std::int64_t first, std::int64_t count) {
+    const dim3 grid(blocks_for(stride, kThreads * 2), static_cast<unsigned>(count));
+    context.launch(kernel, grid, kThreads, 0, rows_of(slab(x, first, count)),
+                   rounded + first * stride, stride);
+  });
+}
+
+void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y) {
+  map<false>(context, y, in_fours({gate, up, y}), [&](std::int64_t first) {
+    return ActMul{gate.row(first), up.row(first), gate.stride, up.stride, static_cast<int>(act)};
+  });
+}
+
+void add(Context& context, Matrix x, Matrix y) {
+  map<true>(context, y, in_fours({x, y}),
+            [&](std::int64_t first) { return Add{x.row(first), x.stride}; });
+}
+
+void add_bias(Context& context, const float* bias, Matrix y) {
+  const Matrix row = {const_cast<float*>(bias), 1, y.cols, y.cols};
+  map<true>(context, y, in_fours({row, y}), [&](std::int64_t) { return Add{bias, 0}; });
+}
+
+void copy(Context& context, Matrix from, Matrix to) {
+  map<false>(context, to, in_fours({from, to}),
+             [&](std::int64_t first) { return Copy{from.row(first), from.stride}; });
+}
+
+void rope(Context& context, Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) {
+  for_slabs(x.rows, [&](std::int64_t first, std::int64_t count) {
+    const dim3 grid(blocks_for(x.cols / head_dim, kThreads / 32), static_cast<unsigned>(count));
+    context.launch(rope_kernel, grid, kThreads, 0, rows_of(slab(x, first, count)),
+                   static_cast<int>(head_dim), rows_of(slab(cos, first, count)),
+                   rows_of(slab(sin, first, count)));
+  });
+}
+
+void softmax(Context& context, Matrix x) {
+  context.launch(softmax_kernel, dim3(static_cast<unsigned>(x.rows)), kThreads, 0, rows_of(x));
+}
+
+void argmax(Context& context, Matrix x, Largest* found) {
+  context.launch(argmax_kernel, dim3(static_cast<unsigned>(x.rows)), kArgmaxThreads, 0, rows_of(x),
+                 found);
+}
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,29 @@
+// Row by row: norms, activations, sums, rotations, softmax, copies. Matrices are float32 in device memory.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/context.hpp"
+#include "cuda/sequences.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm::cuda {
+
+// y = x / sqrt(mean(x^2) + eps) * w; y may be null. `rounded`, if not null, gets it as `type` (BF16, F16), `rounded_stride` elements
+// from row to row, with zeros behind the columns.
+void rms_norm(Context& context, Matrix x, const float* w, float eps, Matrix y,
+              std::uint16_t* rounded = nullptr, std::int64_t rounded_stride = 0,
+              DataType type = DataType::BF16);
+// x as `type` (BF16, F16), with zeros behind the columns.
+void round_rows(Context& context, Matrix x, std::uint16_t* rounded, std::int64_t stride,
+                DataType type);
+void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y);
+void add(Context& context, Matrix x, Matrix y);
+void add_bias(Context& context, const float* bias, Matrix y);
+void copy(Context& context, Matrix from, Matrix to);
+void rope(Context& context, Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin);
+void softmax(Context& context, Matrix x);
+// As Ops::argmax, into device memory.
+void argmax(Context& context, Matrix x, Largest* found);
+
+}  // namespace infinilm::cuda

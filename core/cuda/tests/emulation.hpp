@@ -1,0 +1,289 @@
+// CUDA kernels on the CPU, one block after the other: enough of the language and of the runtime to run core/cuda where there
+// is no GPU. Every thread of a block is a fiber; barriers and what a warp does together are where they change over.
+// Slow, deterministic, and blind to races between blocks: a way of finding wrong indices, not of proving speed.
+#pragma once
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __shared__ static
+#define __launch_bounds__(...)
+#define __align__(n) alignas(n)
+#define __grid_constant__
+
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+struct uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+struct float2 {
+  float x, y;
+};
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulation {
+
+inline constexpr std::size_t kStack = 128 * 1024;
+inline constexpr std::size_t kSharedLimit = 227 * 1024;
+
+struct Fiber {
+  ucontext_t context{};
+  jmp_buf
+      point;  // where it goes on: jumps are cheaper than contexts, which ask the system for signal masks
+  bool started = false;
+  std::unique_ptr<std::byte[]> stack;
+  dim3 thread;
+  int waits = 0;  // 0: runs; 1: for its block; 2: for its warp; 3: has ended
+};
+
+struct Warp {
+  int live = 0, arrived = 0;
+  alignas(16) std::byte slots[32][64];
+};
+
+struct Block {
+  std::vector<Fiber> fibers;
+  std::vector<Warp> warps;
+  jmp_buf scheduler;
+  std::size_t current = 0;
+  int live = 0, arrived = 0;
+  std::function<void()> body;
+  alignas(128) std::byte shared[kSharedLimit];
+};
+
+inline Block& block() {
+  static Block b;
+  return b;
+}
+
+inline void* dynamic_shared() { return block().shared; }
+inline std::size_t lane() { return block().current % 32; }
+inline Warp& warp() { return block().warps[block().current / 32]; }
+
+inline void yield() {
+  Block& b = block();
+  if (_setjmp(b.fibers[b.current].point) == 0) _longjmp(b.scheduler, 1);
+}
+
+inline void resume(Block& b) {
+  Fiber& f = b.fibers[b.current];
+  threadIdx = f.thread;
+  if (_setjmp(b.scheduler) != 0) return;
+  if (f.started) _longjmp(f.point, 1);
+  f.started = true;
+  setcontext(&f.context);
+}
+
+inline void release(Block& b, std::size_t begin, std::size_t end, int kind) {
+  for (std::size_t i = begin; i < end; ++i) {
+    if (b.fibers[i].waits == kind) b.fibers[i].waits = 0;
+  }
+}
+
+inline void release_if_all(Block& b, std::size_t w) {
+  if (b.live > 0 && b.arrived == b.live) {
+    b.arrived = 0;
+    release(b, 0, b.fibers.size(), 1);
+  }
+  Warp& warp = b.warps[w];
+  if (warp.live > 0 && warp.arrived == warp.live) {
+    warp.arrived = 0;
+    release(b, w * 32, std::min(w * 32 + 32, b.fibers.size()), 2);
+  }
+}
+
+inline void wait(int kind) {
+  Block& b = block();
+  const std::size_t w = b.current / 32;
+  ++(kind == 1 ? b.arrived : b.warps[w].arrived);
+  b.fibers[b.current].waits = kind;
+  release_if_all(b, w);
+  if (b.fibers[b.current].waits != 0) yield();
+}
+
+inline void enter() {
+  Block& b = block();
+  b.body();
+  const std::size_t w = b.current / 32;
+  b.fibers[b.current].waits = 3;
+  --b.live;
+  --b.warps[w].live;
+  release_if_all(b, w);
+  yield();
+}
+
+inline void start_fibers(Block& b, dim3 threads) {
+  const std::size_t count = std::size_t{threads.x} * threads.y * threads.z;
+  b.fibers.resize(count);
+  b.warps.resize((count + 31) / 32);
+  for (Warp& w : b.warps) w.live = w.arrived = 0;
+  b.live = static_cast<int>(count);
+  b.arrived = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    Fiber& f = b.fibers[i];
+    if (!f.stack) f.stack = std::make_unique<std::byte[]>(kStack);
+    f.thread =
+        dim3(static_cast<unsigned>(i % threads.x), static_cast<unsigned>(i / threads.x % threads.y),
+             static_cast<unsigned>(i / threads.x / threads.y));
+    f.waits = 0;
+    f.started = false;
+    ++b.warps[i / 32].live;
+    getcontext(&f.context);
+    f.context.uc_stack.ss_sp = f.stack.get();
+    f.context.uc_stack.ss_size = kStack;
+    f.context.uc_link = nullptr;
+    makecontext(&f.context, reinterpret_cast<void (*)()>(enter), 0);
+  }
+}
+
+inline void run_block(dim3 threads) {
+  Block& b = block();
+  std::memset(b.shared, 0xff, sizeof b.shared);  // NaN: what was never written shows
+  start_fibers(b, threads);
+  while (b.live > 0) {
+    bool ran = false;
+    for (b.current = 0; b.current < b.fibers.size(); ++b.current) {
+      if (b.fibers[b.current].waits != 0) continue;
+      ran = true;
+      resume(b);
+    }
+    if (!ran) std::abort();  // a deadlock: not all threads came to a barrier
+  }
+}
+
+inline void run_grid(dim3 grid, dim3 threads, std::size_t shared, std::function<void()> body) {
+  if (shared > kSharedLimit) std::abort();
+  block().body = std::move(body);
+  gridDim = grid;
+  blockDim = threads;
+  for (unsigned z = 0; z < grid.z; ++z) {
+    for (unsigned y = 0; y < grid.y; ++y) {
+      for (unsigned x = 0; x < grid.x; ++x) {
+        blockIdx = dim3(x, y, z);
+        run_block(threads);
+      }
+    }
+  }
+}
+
+// Every lane gives a value and sees those of its warp.
+template <class T, class Read>
+auto exchange(const T& value, Read read) {
+  static_assert(sizeof(T) <= 64);
+  std::memcpy(warp().slots[lane()], &value, sizeof value);
+  wait(2);
+  auto result = read([](std::size_t l) {
+    T other;
+    std::memcpy(&other, warp().slots[l], sizeof other);
+    return other;
+  });
+  wait(2);
+  return result;
+}
+
+}  // namespace emulation
+
+inline void __syncthreads() { emulation::wait(1); }
+inline void __syncwarp() { emulation::wait(2); }
+inline void __threadfence() {}
+
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  const std::size_t from = emulation::lane() ^ static_cast<std::size_t>(mask);
+  return emulation::exchange(value, [&](auto at) { return at(from); });
+}
+template <class T>
+T __shfl_sync(unsigned, T value, int source) {
+  return emulation::exchange(value, [&](auto at) { return at(static_cast<std::size_t>(source)); });
+}
+
+inline unsigned atomicAdd(unsigned* p, unsigned v) {
+  const unsigned old = *p;
+  *p += v;
+  return old;
+}
+
+inline float __ldcg(const float* p) { return *p; }
+using std::max;
+using std::min;
+
+inline float __uint_as_float(unsigned u) {
+  float f;
+  std::memcpy(&f, &u, sizeof f);
+  return f;
+}
+inline unsigned __float_as_uint(float f) {
+  unsigned u;
+  std::memcpy(&u, &f, sizeof u);
+  return u;
+}
+
+// ---- the runtime -----------------------------------------------------------------------------------------------------
+using cudaError_t = int;
+using cudaStream_t = void*;
+using cudaEvent_t = void*;
+using cudaGraph_t = void*;
+using cudaGraphExec_t = void*;
+using cudaMemPool_t = void*;
+inline constexpr int cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNotSupported = 801;
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
+
+inline const char* cudaGetErrorName(int) { return "cudaErrorOfEmulation"; }
+inline const char* cudaGetErrorString(int) { return "an error of the emulation"; }
+inline int cudaGetLastError() { return 0; }
+inline int cudaMalloc(void** p, std::size_t n) {
+  *p = std::aligned_alloc(256, (n + 511) / 256 * 256);
+  if (*p) std::memset(*p, 0xff, n);
+  return *p ? 0 : cudaErrorMemoryAllocation;
+}
+inline int cudaFree(void* p) {
+  std::free(p);
+  return 0;
+}
+inline int cudaMallocHost(void** p, std::size_t n) { return cudaMalloc(p, n); }
+inline int cudaFreeHost(void* p) { return cudaFree(p); }
+inline int cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpyKind,
+                           cudaStream_t) {
+  std::memcpy(to, from, n);
+  return 0;
+}
+inline int cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
+                             std::size_t from_pitch, std::size_t width, std::size_t height,
+                             cudaMemcpyKind, cudaStream_t) {
+  for (std::size_t r = 0; r < height; ++r) {
+    std::memcpy(static_cast<char*>(to) + r * to_pitch,
+                static_cast<const char*>(from) + r * from_pitch, width);
+  }
+  return 0;
+}
+inline int cudaMemsetAsync(void* p, int value, std::size_t n, cudaStream_t) {
+  std::memset(p, value, n);
+  return 0;
+}
+inline int cudaStreamSynchronize(cudaStream_t) { return 0; }

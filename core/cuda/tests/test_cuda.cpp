@@ -1,0 +1,608 @@
+// Every operation of a CUDA device against the same one of the CPU, on the same numbers. Built twice: with the kernels emulated,
+// which runs anywhere, and as they are, for a machine that has a device. There, INFINILM_CUBLASLT=off leaves large products to
+// own kernels. INFINILM_TEST_QUICK leaves out what only repeats: for sanitizers.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/half.hpp"
+#include "cpu/kernels.hpp"
+#include "cpu/ops_cpu.hpp"
+#include "infinilm/error.hpp"
+#include "ops/ops.hpp"
+#include "tests/check.hpp"
+
+#include "cuda/ops_cuda.hpp"
+#if !defined(INFINILM_CUDA_EMULATED)
+#include "cuda/cublaslt.hpp"
+#endif
+
+using namespace infinilm;
+using infinilm::cpu::OpsCpu;
+
+namespace {
+
+using Floats = std::vector<float>;
+
+std::unique_ptr<cuda::OpsCuda> open_device() {
+  auto ops = std::make_unique<cuda::OpsCuda>(0);
+#if !defined(INFINILM_CUDA_EMULATED)
+  const char* library = std::getenv("INFINILM_CUBLASLT");
+  ops->synchronize();  // its device is this thread's before the library asks for it
+  if (library == nullptr || std::string(library) != "off") ops->use(cuda::make_cublaslt());
+#endif
+  return ops;
+}
+
+Ops& device() {
+  static const std::unique_ptr<cuda::OpsCuda> ops = open_device();
+  return *ops;
+}
+
+OpsCpu& host() {
+  static OpsCpu ops(cpu::kernels());
+  return ops;
+}
+
+Floats numbers(std::int64_t count, unsigned seed) {
+  std::mt19937 engine(seed);
+  std::normal_distribution<float> normal;
+  Floats values(static_cast<std::size_t>(count));
+  for (float& v : values) v = normal(engine);
+  return values;
+}
+
+Floats nothing(std::int64_t count) {
+  return Floats(static_cast<std::size_t>(count), std::nanf(""));
+}
+
+// A matrix on either device, read back at the end. `gap`: columns between its rows that nobody may write to.
+class Numbers {
+ public:
+  Numbers(Ops& ops, const Floats& values, std::int64_t cols, std::int64_t gap = 0)
+      : ops_(ops), cols_(cols), stride_(cols + gap) {
+    rows_ = cols == 0 ? 0 : static_cast<std::int64_t>(values.size()) / cols;
+    Floats padded(static_cast<std::size_t>(rows_ * stride_) + 16, kGap);
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      std::copy_n(values.begin() + r * cols_, cols_, padded.begin() + r * stride_);
+    }
+    memory_ = ops.allocate(padded.size() * 4);
+    ops.upload(padded.data(), memory_->data(), padded.size() * 4);
+  }
+  Matrix matrix() const { return {data(), rows_, cols_, stride_}; }
+  float* data() const { return reinterpret_cast<float*>(memory_->data()); }
+  Floats read() const {
+    Floats padded(memory_->nbytes() / 4);
+    ops_.download(memory_->data(), padded.data(), padded.size() * 4);
+    Floats values;
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(padded.size()); ++i) {
+      const bool inside = i < rows_ * stride_ && i % stride_ < cols_;
+      const float value = padded[static_cast<std::size_t>(i)];
+      if (inside) {
+        values.push_back(value);
+      } else {
+        CHECK(value == kGap);
+      }
+    }
+    return values;
+  }
+
+ private:
+  static constexpr float kGap = 12345.0f;
+  Ops& ops_;
+  std::int64_t rows_ = 0, cols_, stride_;
+  std::shared_ptr<Buffer> memory_;
+};
+
+// To `tolerance` of the largest; NaN is never close. Says where it is not.
+bool is_close(const Floats& found, const Floats& expected, float tolerance,
+              const std::string& what) {
+  float largest = 0.0f;
+  for (const float x : expected) largest = std::max(largest, std::abs(x));
+  std::size_t wrong = 0, first = 0;
+  float worst = 0.0f;
+  for (std::size_t i = 0; i < std::min(found.size(), expected.size()); ++i) {
+    const float error = std::abs(found[i] - expected[i]);
+    if (error <= tolerance * largest || (std::isinf(found[i]) && found[i] == expected[i])) continue;
+    if (wrong++ == 0) first = i;
+    worst = std::max(worst, std::isnan(error) ? INFINITY : error / largest);
+  }
+  if (wrong == 0 && found.size() == expected.size()) return true;
+  std::cerr << what << ": " << wrong << " of " << expected.size() << " wrong (found "
+            << found.size() << "), the first at " << first << ": " << found[first] << " for "
+            << expected[first] << ", worst " << worst << " of the largest, allowed " << tolerance
+            << '\n';
+  return false;
+}
+
+// What `run(ops, y)` writes to y, on the CPU and on the device.
+template <class Run>
+bool agree(const Floats& start, std::int64_t cols, std::int64_t gap, float tolerance,
+           const std::string& what, Run run) {
+  const Numbers expected(host(), start, cols), found(device(), start, cols, gap);
+  run(static_cast<Ops&>(host()), expected.matrix());
+  run(device(), found.matrix());
+  return is_close(found.read(), expected.read(), tolerance, what);
+}
+
+float rounded(float x, DataType type) {
+  if (type == DataType::F16) return from_f16(to_f16(x));
+  if (type == DataType::F32) return x;
+  std::uint32_t u;
+  std::memcpy(&u, &x, sizeof u);
+  u = (u + 0x7fffu + (u >> 16 & 1u)) & 0xffff0000u;
+  std::memcpy(&x, &u, sizeof u);
+  return x;
+}
+Floats rounded(Floats values, DataType type) {
+  for (float& x : values) x = rounded(x, type);
+  return values;
+}
+
+Tensor stored(const Floats& values, DataType dtype, std::int64_t inputs) {
+  Tensor w = Tensor::empty({static_cast<std::int64_t>(values.size()) / inputs, inputs}, dtype);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const float x = rounded(values[i], dtype);
+    std::uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    const auto upper = static_cast<std::uint16_t>(bits >> 16);
+    const std::uint16_t half = to_f16(x);
+    if (dtype == DataType::F32) std::memcpy(w.data() + 4 * i, &x, 4);
+    if (dtype == DataType::BF16) std::memcpy(w.data() + 2 * i, &upper, 2);
+    if (dtype == DataType::F16) std::memcpy(w.data() + 2 * i, &half, 2);
+  }
+  return w;
+}
+
+// Random codes with zeros of their own.
+class RandomRows final : public QuantizedRows {
+ public:
+  RandomRows(std::int64_t outputs, std::int64_t inputs, QuantFormat format, unsigned seed)
+      : outputs_(outputs), inputs_(inputs), format_(format), seed_(seed) {}
+  std::int64_t outputs() const override { return outputs_; }
+  std::int64_t inputs() const override { return inputs_; }
+  const QuantFormat& format() const override { return format_; }
+  void read(std::int64_t row, std::span<std::uint8_t> codes, std::span<float> scales,
+            std::span<std::uint8_t> zeros) const noexcept override {
+    std::mt19937 engine(seed_ + static_cast<unsigned>(row));
+    const unsigned mask = (1u << format_.bits) - 1;
+    for (auto& c : codes) c = static_cast<std::uint8_t>(engine() & mask);
+    for (auto& s : scales)
+      s = from_f16(to_f16(0.001f + static_cast<float>(engine() % 100) * 1e-4f));
+    for (auto& z : zeros) z = static_cast<std::uint8_t>(engine() & mask);
+  }
+
+ private:
+  std::int64_t outputs_, inputs_;
+  QuantFormat format_;
+  unsigned seed_;
+};
+
+// What a matrix stands for, row after row.
+Floats meaning(const QuantizedRows& rows) {
+  const auto inputs = static_cast<std::size_t>(rows.inputs());
+  const auto groups = static_cast<std::size_t>(group_count(rows.format(), rows.inputs()));
+  std::vector<std::uint8_t> codes(inputs), zeros(rows.format().zeros ? groups : 0);
+  Floats scales(groups), values;
+  for (std::int64_t r = 0; r < rows.outputs(); ++r) {
+    rows.read(r, codes, scales, zeros);
+    for (std::size_t c = 0; c < inputs; ++c) {
+      const std::size_t g = c / static_cast<std::size_t>(rows.format().group);
+      const int zero = rows.format().zeros ? zeros[g] : rows.format().middle();
+      values.push_back(static_cast<float>(codes[c] - zero) * scales[g]);
+    }
+  }
+  return values;
+}
+
+// A weight of some parts on the device, and what its parts stand for in float32 on the CPU.
+struct Pair {
+  std::unique_ptr<Weight> device, host;
+};
+Pair pack(DataType dtype, DataType compute, std::vector<std::int64_t> outputs,
+          std::int64_t inputs) {
+  std::vector<Tensor> parts, wide;
+  unsigned seed = 10;
+  for (const std::int64_t n : outputs) {
+    const Floats values = rounded(numbers(n * inputs, seed++), dtype);
+    parts.push_back(stored(values, dtype, inputs));
+    wide.push_back(stored(rounded(values, compute), DataType::F32, inputs));
+  }
+  return {device().pack(parts, compute, nullptr), host().pack(wide, DataType::F32, nullptr)};
+}
+Pair pack(QuantFormat format, DataType compute, std::vector<std::int64_t> outputs,
+          std::int64_t inputs) {
+  std::vector<std::unique_ptr<RandomRows>> rows;
+  std::vector<const QuantizedRows*> parts;
+  std::vector<Tensor> wide;
+  for (const std::int64_t n : outputs) {
+    rows.push_back(std::make_unique<RandomRows>(n, inputs, format, static_cast<unsigned>(n)));
+    parts.push_back(rows.back().get());
+    wide.push_back(stored(meaning(*rows.back()), DataType::F32, inputs));
+  }
+  return {device().pack_quantized(parts, compute, false, nullptr),
+          host().pack(wide, DataType::F32, nullptr)};
+}
+
+std::string text_of(DataType stored_as, DataType compute, std::int64_t rows, std::int64_t outputs,
+                    std::int64_t inputs) {
+  return concat(name_of(stored_as), " in ", name_of(compute), ", ", rows, " rows, [", outputs, ", ",
+                inputs, "]");
+}
+
+// linear with biases, with a residual, and act(gate) * up, by this weight [n, inputs] x 2 and [n, inputs].
+template <class Format>
+void check_products(Format format, DataType compute, std::int64_t rows, std::int64_t n,
+                    std::int64_t inputs, const std::string& what) {
+  const Floats x = rounded(numbers(rows * inputs, 1), compute);
+  const Pair two = pack(format, compute, {n, n}, inputs), one = pack(format, compute, {n}, inputs);
+  const Floats b = numbers(n, 7);
+  const auto product = [&](Ops& ops, const Pair& weights) -> const Weight& {
+    return &ops == &device() ? *weights.device : *weights.host;
+  };
+  constexpr float kTolerance = 1e-5f;
+  for (const bool residual : {false, true}) {
+    CHECK(agree(numbers(rows * n, 3), n, 3, kTolerance, what + (residual ? ", residual" : ""),
+                [&](Ops& ops, Matrix y) {
+                  const Numbers in(ops, x, inputs, 4), bias(ops, b, n);
+                  const std::vector<const float*> biases = {bias.data()};
+                  ops.linear(in.matrix(), product(ops, one), biases, {&y, 1}, residual);
+                  ops.synchronize();
+                }));
+  }
+  CHECK(agree(nothing(rows * n), n, 0, kTolerance, what + ", part 1 of 2", [&](Ops& ops, Matrix y) {
+    const Numbers in(ops, x, inputs), other(ops, nothing(rows * n), n);
+    const std::vector<Matrix> outputs = {other.matrix(), y};
+    ops.linear(in.matrix(), product(ops, two), {}, outputs, false);
+    ops.synchronize();
+  }));
+  CHECK(agree(nothing(rows * n), n, 0, 3 * kTolerance, what + ", act_mul", [&](Ops& ops, Matrix y) {
+    const Numbers in(ops, x, inputs), bias(ops, b, n);
+    const std::vector<const float*> biases = {nullptr, bias.data()};
+    ops.linear_act_mul(in.matrix(), product(ops, two), biases, HiddenAct::Silu, y);
+    ops.synchronize();
+  }));
+}
+
+struct AttentionCase {
+  std::int64_t heads, kv_heads, head_dim, window;
+  DataType dtype;
+  std::vector<std::int64_t> rows, past;  // of each sequence
+};
+
+// The blocks of some sequences, full of NaN.
+class Cache {
+ public:
+  Cache(Ops& ops, const AttentionCase& c, DataType dtype)
+      : shape_{c.heads, c.kv_heads, c.head_dim, c.window, 0.3f, dtype, 0} {
+    const std::size_t layer = ops.kv_block_bytes(c.kv_heads, c.head_dim, dtype);
+    shape_.kv_offset = layer;  // as if there were a layer in front
+    const std::vector<std::byte> poison(2 * layer, std::byte{0xff});
+    std::int64_t row = 0;
+    blocks_.resize(c.rows.size());
+    for (std::size_t i = 0; i < c.rows.size(); ++i) {
+      for (std::int64_t t = 0; t < c.past[i] + c.rows[i]; t += kKvBlock) {
+        memory_.push_back(ops.allocate(2 * layer));
+        ops.upload(poison.data(), memory_.back()->data(), poison.size());
+        blocks_[i].push_back(memory_.back()->data());
+      }
+      past_.push_back({row, c.past[i], 0, blocks_[i]});
+      now_.push_back({row, c.rows[i], c.past[i], blocks_[i]});
+      row += std::max(c.rows[i], c.past[i]);
+    }
+  }
+  const AttentionShape& shape() const { return shape_; }
+  const std::vector<SequenceRows>& past() const { return past_; }
+  const std::vector<SequenceRows>& now() const { return now_; }
+
+ private:
+  AttentionShape shape_;
+  std::vector<std::shared_ptr<Buffer>> memory_;
+  std::vector<std::vector<std::byte*>> blocks_;
+  std::vector<SequenceRows> past_, now_;
+};
+
+enum class Way { Fused, Steps };
+
+// Writes the past, then this step through rope and kv_write, then asks.
+Floats attend(Ops& ops, const AttentionCase& c, DataType cached, Way way) {
+  std::int64_t total = 0;
+  for (std::size_t i = 0; i < c.rows.size(); ++i) total += std::max(c.rows[i], c.past[i]);
+  const std::int64_t q_cols = c.heads * c.head_dim, k_cols = c.kv_heads * c.head_dim;
+  const std::int64_t half = c.head_dim / 2;
+  const Cache cache(ops, c, cached);
+  const DataType keep = c.dtype == DataType::F16 ? DataType::F16 : DataType::F32;
+  const Numbers old_k(ops, rounded(numbers(total * k_cols, 1), keep), k_cols);
+  const Numbers old_v(ops, rounded(numbers(total * k_cols, 2), keep), k_cols);
+  ops.kv_write(old_k.matrix(), old_v.matrix(), cache.past(), cache.shape());
+  // Rotated so that float16 holds the result exactly: cos 1 and sin 0, or cos 0 and sin 1.
+  Floats cosines(static_cast<std::size_t>(total * half)), sines(cosines.size());
+  for (std::size_t i = 0; i < cosines.size(); ++i) {
+    cosines[i] = i % 3 == 0 ? 1.0f : 0.0f;
+    sines[i] = 1.0f - cosines[i];
+  }
+  const Numbers q(ops, numbers(total * q_cols, 3), q_cols);
+  const Numbers k(ops, rounded(numbers(total * k_cols, 4), keep), k_cols);
+  const Numbers v(ops, rounded(numbers(total * k_cols, 5), keep), k_cols);
+  const Numbers cos(ops, cosines, half), sin(ops, sines, half);
+  if (c.head_dim % 2 == 0) {
+    ops.rope(q.matrix(), c.head_dim, cos.matrix(), sin.matrix());
+    ops.rope(k.matrix(), c.head_dim, cos.matrix(), sin.matrix());
+  }
+  ops.kv_write(k.matrix(), v.matrix(), cache.now(), cache.shape());
+  const Numbers y(ops, Floats(static_cast<std::size_t>(total * q_cols), 0.0f), q_cols);
+  if (way == Way::Fused) {
+    ops.attention(q.matrix(), cache.now(), cache.shape(), y.matrix());
+    return y.read();
+  }
+  std::int64_t keys = 3;  // more than the longest has
+  for (std::size_t i = 0; i < c.rows.size(); ++i) keys = std::max(keys, c.rows[i] + c.past[i] + 3);
+  const Numbers scores(ops, Floats(static_cast<std::size_t>(c.heads * total * keys), 0.0f), keys);
+  ops.attention_scores(q.matrix(), cache.now(), cache.shape(), scores.data(), keys);
+  ops.softmax(scores.matrix());
+  ops.attention_mix(scores.data(), keys, cache.now(), cache.shape(), y.matrix());
+  return y.read();
+}
+
+void check_attention(const AttentionCase& c) {
+  const DataType expected = c.dtype == DataType::F16 ? DataType::F32 : c.dtype;
+  const std::string what =
+      concat("attention ", c.heads, "/", c.kv_heads, " x ", c.head_dim, ", window ", c.window, ", ",
+             name_of(c.dtype), ", ", c.rows.size(), " sequences");
+  // On tensor cores queries and weights are rounded to the cache's type.
+  const float fused = c.dtype == DataType::BF16 ? 2e-2f : c.dtype == DataType::F16 ? 3e-3f : 1e-5f;
+  CHECK(is_close(attend(device(), c, c.dtype, Way::Fused), attend(host(), c, expected, Way::Fused),
+                 fused, what));
+  CHECK(is_close(attend(device(), c, c.dtype, Way::Steps), attend(host(), c, expected, Way::Steps),
+                 1e-5f, what + ", in steps"));
+}
+
+bool is_quick() { return std::getenv("INFINILM_TEST_QUICK") != nullptr; }
+
+constexpr DataType kF32 = DataType::F32, kBf16 = DataType::BF16, kF16 = DataType::F16;
+
+}  // namespace
+
+TEST(floats) {
+  struct {
+    DataType stored, compute;
+  } types[] = {{kF32, kF32},  {kF16, kF32}, {kBf16, kF32}, {kBf16, kBf16},
+               {kF32, kBf16}, {kF16, kF16}, {kF32, kF16}};
+  for (const auto& t : types) {
+    for (const std::int64_t rows : {1, 3, 16, 33, 70}) {
+      check_products(t.stored, t.compute, rows, 37, 301,
+                     text_of(t.stored, t.compute, rows, 37, 301));
+    }
+    if (is_quick()) continue;
+    check_products(t.stored, t.compute, 1, 16, 2048, text_of(t.stored, t.compute, 1, 16, 2048));
+    check_products(t.stored, t.compute, 2, 1, 1, text_of(t.stored, t.compute, 2, 1, 1));
+    check_products(t.stored, t.compute, 5, 90, 256, text_of(t.stored, t.compute, 5, 90, 256));
+  }
+  // More columns than shared memory has room for.
+  check_products(kBf16, kBf16, 16, 17, 14336, text_of(kBf16, kBf16, 16, 17, 14336));
+  check_products(kF32, kF32, 4, 17, 14336, text_of(kF32, kF32, 4, 17, 14336));
+}
+
+TEST(quantised) {
+  const QuantFormat formats[] = {{8, 32, false},  {8, 64, false}, {8, 128, true},
+                                 {8, 96, true},   {4, 32, true},  {4, 32, false},
+                                 {4, 128, false}, {4, 128, true}, {4, 64, false}};
+  for (const QuantFormat& f : formats) {
+    for (const DataType compute : {kF32, kBf16, kF16}) {
+      for (const std::int64_t rows : {1, 5, 20}) {
+        const std::string what =
+            concat(f.bits, " bits, groups of ", f.group, f.zeros ? ", zeros" : "", ", in ",
+                   name_of(compute), ", ", rows, " rows");
+        check_products(f, compute, rows, 37, 301, what);
+        if (rows == 1) check_products(f, compute, rows, 16, 2048, what + ", 2048");
+      }
+    }
+  }
+}
+
+TEST(unpacking) {
+  const Floats values = numbers(19 * 37, 1);
+  for (const DataType dtype : {kF32, kBf16, kF16}) {
+    const Tensor source = stored(values, dtype, 37);
+    std::size_t seen = 0;
+    const auto packed = device().pack({&source, 1}, kF32,
+                                      [&](std::size_t part, std::size_t begin, std::size_t end) {
+                                        CHECK(part == 0 && begin == seen);
+                                        seen = end;
+                                      });
+    CHECK(seen == source.nbytes());
+    const Tensor back = device().unpack(*packed, 0);
+    CHECK(back.dtype() == dtype && back.shape() == source.shape());
+    CHECK(std::memcmp(back.data(), source.data(), source.nbytes()) == 0);
+  }
+  for (const QuantFormat& f :
+       {QuantFormat{8, 32, true}, QuantFormat{4, 32, false}, QuantFormat{4, 128, true}}) {
+    const RandomRows rows(37, 301, f, 5);
+    const QuantizedRows* part = &rows;
+    const auto packed = device().pack_quantized({&part, 1}, kBf16, false, nullptr);
+    const Tensor wide = device().unpack(*packed, 0);
+    const Floats expected = meaning(rows);
+    CHECK(std::memcmp(wide.data(), expected.data(), expected.size() * 4) == 0);
+    const QuantizedMatrix found = device().unpack_quantized(*packed, 0);
+    const auto same = host().pack_quantized({&part, 1}, kBf16, false, nullptr);
+    const QuantizedMatrix kept = host().unpack_quantized(*same, 0);
+    CHECK(std::memcmp(found.codes.data(), kept.codes.data(), kept.codes.nbytes()) == 0);
+    CHECK(std::memcmp(found.scales.data(), kept.scales.data(), kept.scales.nbytes()) == 0);
+    CHECK(std::memcmp(found.zeros.data(), kept.zeros.data(), kept.zeros.nbytes()) == 0);
+  }
+  const Tensor plain = stored(values, kF32, 37);
+  const auto packed = device().pack({&plain, 1}, kF32, nullptr);
+  CHECK_THROWS(ValueError, "quantised", device().unpack_quantized(*packed, 0));
+}
+
+TEST(embedding) {
+  const std::vector<std::int64_t> ids = {3, 0, 18, 3};
+  for (const DataType dtype : {kF32, kBf16, kF16}) {
+    const Pair table = pack(dtype, kF32, {19}, 37);
+    CHECK(agree(nothing(4 * 37), 37, 2, 0.0f, "embed", [&](Ops& ops, Matrix y) {
+      ops.embed(ids, &ops == &device() ? *table.device : *table.host, y);
+      ops.synchronize();
+    }));
+  }
+  for (const QuantFormat& f : {QuantFormat{8, 32, true}, QuantFormat{4, 128, false}}) {
+    const Pair table = pack(f, kF32, {19}, 301);
+    CHECK(agree(nothing(4 * 301), 301, 0, 0.0f, "embed, quantised", [&](Ops& ops, Matrix y) {
+      ops.embed(ids, &ops == &device() ? *table.device : *table.host, y);
+      ops.synchronize();
+    }));
+  }
+}
+
+TEST(rows) {
+  for (const std::int64_t cols : {1, 83, 256, 1200}) {
+    const Floats x = numbers(7 * cols, 1), z = numbers(7 * cols, 2), w = numbers(cols, 3);
+    for (const std::int64_t gap : {0, 1, 4}) {
+      const auto with_inputs = [&](auto run) {
+        return [&, run](Ops& ops, Matrix y) {
+          const Numbers a(ops, x, cols, gap), b(ops, z, cols), c(ops, w, cols);
+          run(ops, a, b, c, y);
+          ops.synchronize();
+        };
+      };
+      CHECK(agree(nothing(7 * cols), cols, gap, 1e-5f, "rms_norm",
+                  with_inputs([&](Ops& ops, const Numbers& a, const Numbers&, const Numbers& c,
+                                  Matrix y) { ops.rms_norm(a.matrix(), c.data(), 1e-6f, y); })));
+      CHECK(agree(x, cols, gap, 1e-5f, "rms_norm in place",
+                  with_inputs([&](Ops& ops, const Numbers&, const Numbers&, const Numbers& c,
+                                  Matrix y) { ops.rms_norm(y, c.data(), 1e-6f, y); })));
+      for (const HiddenAct act :
+           {HiddenAct::Silu, HiddenAct::Gelu, HiddenAct::GeluTanh, HiddenAct::Relu}) {
+        CHECK(agree(nothing(7 * cols), cols, gap, 1e-5f, concat("act_mul ", static_cast<int>(act)),
+                    with_inputs([&](Ops& ops, const Numbers& a, const Numbers& b, const Numbers&,
+                                    Matrix y) { ops.act_mul(a.matrix(), b.matrix(), act, y); })));
+      }
+      CHECK(agree(z, cols, gap, 0.0f, "add",
+                  with_inputs([&](Ops& ops, const Numbers& a, const Numbers&, const Numbers&,
+                                  Matrix y) { ops.add(a.matrix(), y); })));
+      CHECK(agree(nothing(7 * cols), cols, gap, 0.0f, "copy",
+                  with_inputs([&](Ops& ops, const Numbers& a, const Numbers&, const Numbers&,
+                                  Matrix y) { ops.copy(a.matrix(), y); })));
+    }
+    Floats masked = x;
+    for (std::int64_t i = 0; i < cols; ++i) masked[static_cast<std::size_t>(i)] = -INFINITY;
+    if (cols > 1) masked.back() = -INFINITY;
+    CHECK(agree(masked, cols, 0, 1e-5f, "softmax", [&](Ops& ops, Matrix y) {
+      ops.softmax(y);
+      ops.synchronize();
+    }));
+  }
+  const Floats cos = numbers(7 * 11, 4), sin = numbers(7 * 11, 5), heads = numbers(7 * 44, 6);
+  CHECK(agree(heads, 44, 1, 1e-6f, "rope", [&](Ops& ops, Matrix y) {
+    const Numbers c(ops, cos, 11), s(ops, sin, 11);
+    ops.rope(y, 22, c.matrix(), s.matrix());
+    ops.synchronize();
+  }));
+}
+
+TEST(largest) {
+  Floats x = numbers(4 * 3000, 1);
+  x[2999] = x[17] = 9.0f;       // twice: the first counts
+  x[3000 + 2999] = 9.0f;        // the last column
+  x[6000 + 5] = std::nanf("");  // larger than anything
+  x[6000 + 100] = INFINITY;
+  std::fill(x.begin() + 9000, x.end(), -INFINITY);
+  const Numbers on_device(device(), x, 3000, 1);
+  std::vector<Largest> found(4);
+  device().argmax(on_device.matrix(), found);
+  CHECK(found[0].column == 17 && found[0].value == 9.0f);
+  CHECK(found[1].column == 2999);
+  CHECK(found[2].column == 5 && std::isnan(found[2].value));
+  CHECK(found[3].column == 0);
+}
+
+// What is put off and fused leaves the same in memory as what is not.
+TEST(put_off) {
+  const std::int64_t inputs = 301, n = 37;
+  for (const std::int64_t rows : {1, 2, 5}) {
+    for (const DataType compute : {kF32, kBf16}) {
+      const Pair weight = pack(kF32, compute, {n}, inputs);
+      const Numbers x(device(), numbers(rows * inputs, 1), inputs),
+          w(device(), numbers(inputs, 2), inputs);
+      const Numbers h(device(), nothing(rows * inputs), inputs), y(device(), nothing(rows * n), n);
+      const Numbers h2(device(), nothing(rows * inputs), inputs),
+          y2(device(), nothing(rows * n), n);
+      const Matrix out = y.matrix(), out2 = y2.matrix();
+      device().rms_norm(x.matrix(), w.data(), 1e-6f, h.matrix());
+      device().linear(h.matrix(), *weight.device, {}, {&out, 1}, false);
+      device().rms_norm(x.matrix(), w.data(), 1e-6f, h2.matrix());
+      device().submit();
+      device().linear(h2.matrix(), *weight.device, {}, {&out2, 1}, false);
+      CHECK(is_close(h.read(), h2.read(), 1e-6f, "the norm"));
+      // A last bit of the norm may round to another bfloat16.
+      CHECK(is_close(y.read(), y2.read(), compute == kF32 ? 1e-5f : 1e-3f, "the product"));
+    }
+  }
+}
+
+// A recorded step gives for other ids and other lengths what the operations themselves give.
+TEST(recording) {
+  if (!device().can_record()) return;
+  constexpr std::int64_t kHidden = 64, kHeads = 4, kKvHeads = 2, kHeadDim = 16, kSequences = 3;
+  const Pair table = pack(kBf16, kBf16, {50}, kHidden);
+  const Pair qkv =
+      pack(kBf16, kBf16, {kHeads * kHeadDim, kKvHeads * kHeadDim, kKvHeads * kHeadDim}, kHidden);
+  Ops& ops = device();
+  const AttentionCase c{kHeads, kKvHeads, kHeadDim, 0, kBf16, {1, 1, 1}, {130, 64, 1}};
+  const Cache cache(ops, c, kBf16);
+  const std::int64_t total = 130 + 64 + 1;
+  const Numbers past(ops, numbers(total * kKvHeads * kHeadDim, 1), kKvHeads * kHeadDim);
+  ops.kv_write(past.matrix(), past.matrix(), cache.past(), cache.shape());
+  std::vector<SequenceRows> now = cache.now();
+  for (std::int64_t s = 0; s < kSequences; ++s) now[static_cast<std::size_t>(s)].row_begin = s;
+  const Numbers norm(ops, numbers(kHidden, 2), kHidden);
+  const Numbers x(ops, nothing(kSequences * kHidden), kHidden),
+      h(ops, nothing(kSequences * kHidden), kHidden);
+  const Numbers q(ops, nothing(kSequences * kHidden), kHidden),
+      y(ops, nothing(kSequences * kHidden), kHidden);
+  const Numbers k(ops, nothing(kSequences * 32), 32), v(ops, nothing(kSequences * 32), 32);
+  const Numbers cos(ops, numbers(kSequences * 8, 3), 8), sin(ops, numbers(kSequences * 8, 4), 8);
+  std::vector<std::int64_t> ids = {3, 49, 0};
+  const auto body = [&] {
+    const std::vector<Matrix> outputs = {q.matrix(), k.matrix(), v.matrix()};
+    ops.embed(ids, *table.device, x.matrix());
+    ops.rms_norm(x.matrix(), norm.data(), 1e-6f, h.matrix());
+    ops.linear(h.matrix(), *qkv.device, {}, outputs, false);
+    ops.rope(q.matrix(), kHeadDim, cos.matrix(), sin.matrix());
+    ops.rope(k.matrix(), kHeadDim, cos.matrix(), sin.matrix());
+    ops.kv_write(k.matrix(), v.matrix(), now, cache.shape());
+    ops.attention(q.matrix(), now, cache.shape(), y.matrix());
+  };
+  ops.begin_step(ids, now);
+  body();
+  const auto recording = ops.record(body);
+  for (int step = 0; step < 3; ++step) {
+    for (auto& id : ids) id = (id + 7) % 50;
+    for (auto& s : now) s.past += step == 0 ? 0 : 1;  // the last block has room
+    CHECK(ops.replay(*recording, ids, now));
+    const Floats found = y.read();
+    body();
+    CHECK(is_close(found, y.read(), 0.0f, "a recorded step"));
+  }
+}
+
+TEST(attention) {
+  for (const DataType dtype : {kF32, kBf16, kF16, DataType::I8}) {
+    check_attention({4, 2, 12, 0, dtype, {5}, {65}});
+    check_attention({8, 2, 64, 0, dtype, {1}, {200}});
+    check_attention({8, 2, 64, 0, dtype, {1, 1, 1}, {0, 63, 130}});
+    check_attention({8, 2, 64, 50, dtype, {1, 1}, {170, 20}});
+    check_attention({3, 1, 22, 9, dtype, {40, 1, 3}, {110, 64, 0}});
+    check_attention({4, 4, 128, 0, dtype, {70}, {0}});
+    check_attention({4, 1, 128, 33, dtype, {20}, {130}});
+    check_attention({1, 1, 80, 0, dtype, {1}, {0}});
+    check_attention({2, 1, 96, 0, dtype, {17}, {64}});
+    check_attention({2, 1, 256, 0, dtype, {3}, {70}});
+    check_attention({20, 1, 16, 0, dtype, {7, 1}, {0, 70}});
+    check_attention({40, 1, 32, 0, dtype, {1}, {70}});
+  }
+  CHECK_THROWS(ValueError, "kv_cache_dtype", device().kv_block_bytes(1, 8, DataType::F64));
+}

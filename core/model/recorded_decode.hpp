@@ -1,0 +1,39 @@
+// Decode steps as recordings of the device: where a step's many small operations cost more to ask for than to run.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "model/attention.hpp"
+#include "model/rotary.hpp"
+#include "model/step.hpp"
+
+namespace infinilm {
+
+// One for each number of sequences and kind of cache, made when such steps have come a few times. A recording works in an
+// arena of its own, whose memory nobody else ever sees. Thread-safe.
+class RecordedDecode {
+ public:
+  explicit RecordedDecode(std::shared_ptr<Ops> ops);
+  ~RecordedDecode();
+
+  // One token for each sequence, logits of each, and nobody who watches.
+  static bool suits(const Step& step, std::size_t logit_rows) noexcept;
+  // `body` runs such a step on tables of the device and gives its logits. Returns a copy of them.
+  Tensor run(Step& step, const RotaryEmbedding& rotary,
+             const std::function<Activation(const RopeTables&)>& body);
+
+ private:
+  struct Entry;
+  std::shared_ptr<Entry> entry_for(const Step& step);
+
+  std::shared_ptr<Ops> ops_;
+  std::mutex mutex_;                             // guards entries_
+  std::vector<std::shared_ptr<Entry>> entries_;  // the one used last comes last
+};
+
+}  // namespace infinilm

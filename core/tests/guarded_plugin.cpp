@@ -1,0 +1,269 @@
+// A CUDA plug-in without CUDA, for tests: "cuda:0" and "cuda:1" are the CPU's operations on memory that the host cannot touch
+// but inside of them. Whoever takes a pointer of the device for one of the host's crashes. INFINILM_CUDA_PLUGIN names it.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/device_memory.hpp"
+#include "base/live_buffers.hpp"
+#include "cpu/ops_cpu.hpp"
+#include "infinilm/error.hpp"
+#include "ops/cuda_plugin.hpp"
+
+namespace infinilm {
+namespace {
+
+constexpr int kDevices = 2;
+constexpr std::size_t kMostMemory = std::size_t{1} << 28;
+
+// All memory of all devices: closed, but while somebody works inside.
+class Vault {
+ public:
+  void* open_new(std::size_t nbytes) {
+    const std::lock_guard lock(mutex_);
+    check<Error>(nbytes <= kMostMemory - held_, "CUDA: out of memory: asked for ", nbytes,
+                 " bytes, ", kMostMemory - held_, " are free");
+    void* memory = ::mmap(nullptr, nbytes, inside_ > 0 ? kOpen : PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    check<Error>(memory != MAP_FAILED, "the system has no ", nbytes, " bytes");
+    areas_[memory] = nbytes;
+    held_ += nbytes;
+    return memory;
+  }
+  void drop(void* memory) {
+    const std::lock_guard lock(mutex_);
+    ::munmap(memory, areas_.at(memory));
+    held_ -= areas_.at(memory);
+    areas_.erase(memory);
+  }
+  void enter() {
+    const std::lock_guard lock(mutex_);
+    if (inside_++ == 0) protect(kOpen);
+  }
+  void leave() {
+    const std::lock_guard lock(mutex_);
+    if (--inside_ == 0) protect(PROT_NONE);
+  }
+
+ private:
+  static constexpr int kOpen = PROT_READ | PROT_WRITE;
+  void protect(int how) {
+    for (const auto& [memory, nbytes] : areas_) ::mprotect(memory, nbytes, how);
+  }
+
+  std::mutex mutex_;
+  int inside_ = 0;
+  std::size_t held_ = 0;
+  std::map<void*, std::size_t> areas_;
+};
+
+Vault& vault() {
+  static auto* v = new Vault;
+  return *v;
+}
+
+struct Inside {
+  Inside() { vault().enter(); }
+  ~Inside() { vault().leave(); }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+};
+
+using Ids = std::span<const std::int64_t>;
+using Sequences = std::span<const SequenceRows>;
+using Call = std::function<void(Ids, Sequences)>;
+
+struct Calls final : Ops::Recording {
+  std::vector<Call> list;
+  std::size_t most_blocks = 0;
+};
+
+std::size_t most_blocks(Sequences sequences) {
+  std::size_t most = 0;
+  for (const SequenceRows& s : sequences) most = std::max(most, s.blocks.size());
+  return most;
+}
+
+class GuardedOps final : public Ops {
+ public:
+  explicit GuardedOps(int index) : cpu_(cpu::kernels()), index_(index) {}
+
+  Device device() const override { return Device(DeviceType::CUDA, index_); }
+  std::shared_ptr<Buffer> allocate(std::size_t nbytes) override {
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    // One page more: vector kernels may load what lies behind the end.
+    void* memory = vault().open_new((nbytes + page - 1) / page * page + page);
+    std::shared_ptr<void> owner(memory, [](void* p) { vault().drop(p); });
+    return std::make_shared<Buffer>(memory, nbytes, device(), std::move(owner));
+  }
+  void upload(const void* host, void* to, std::size_t n) override {
+    now()->copy_bytes(host, to, n);
+  }
+  void download(const void* from, void* host, std::size_t n) override {
+    now()->copy_bytes(from, host, n);
+  }
+  void copy_bytes(const void* from, void* to, std::size_t n) override {
+    now()->copy_bytes(from, to, n);
+  }
+  void synchronize() override {}
+  bool can_compute(DataType dtype) const override { return cpu_.can_compute(dtype); }
+
+  std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
+                               const PartPacked& packed) override {
+    return cpu_.pack(parts, compute, packed);
+  }
+  std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
+                                         DataType compute, bool int8_activations,
+                                         const RowsPacked& packed) override {
+    return cpu_.pack_quantized(parts, compute, int8_activations, packed);
+  }
+  Tensor unpack(const Weight& weight, std::size_t part) override {
+    return cpu_.unpack(weight, part);
+  }
+  QuantizedMatrix unpack_quantized(const Weight& weight, std::size_t part) override {
+    return cpu_.unpack_quantized(weight, part);
+  }
+  std::size_t kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim,
+                             DataType dtype) const override {
+    return cpu_.kv_block_bytes(kv_heads, head_dim, dtype);
+  }
+
+  void embed(Ids ids, const Weight& table, Matrix y) override {
+    perform(ids, {}, [this, &table, y](Ids of_step, Sequences) { cpu_.embed(of_step, table, y); });
+  }
+  void rms_norm(Matrix x, const float* w, float eps, Matrix y) override {
+    perform([=, this](Ids, Sequences) { cpu_.rms_norm(x, w, eps, y); });
+  }
+  void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
+              std::span<const Matrix> y, bool residual) override {
+    perform([this, x, &w, b = std::vector(bias.begin(), bias.end()),
+             outputs = std::vector(y.begin(), y.end()),
+             residual](Ids, Sequences) { cpu_.linear(x, w, b, outputs, residual); });
+  }
+  void linear_act_mul(Matrix x, const Weight& w, std::span<const float* const> bias, HiddenAct act,
+                      Matrix y) override {
+    perform([this, x, &w, b = std::vector(bias.begin(), bias.end()), act, y](Ids, Sequences) {
+      cpu_.linear_act_mul(x, w, b, act, y);
+    });
+  }
+  void act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) override {
+    perform([=, this](Ids, Sequences) { cpu_.act_mul(gate, up, act, y); });
+  }
+  void add(Matrix x, Matrix y) override {
+    perform([=, this](Ids, Sequences) { cpu_.add(x, y); });
+  }
+  void rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) override {
+    perform([=, this](Ids, Sequences) { cpu_.rope(x, head_dim, cos, sin); });
+  }
+  void kv_write(Matrix k, Matrix v, Sequences sequences, const AttentionShape& shape) override {
+    perform({}, sequences,
+            [=, this](Ids, Sequences of_step) { cpu_.kv_write(k, v, of_step, shape); });
+  }
+  void attention(Matrix q, Sequences sequences, const AttentionShape& shape, Matrix y) override {
+    perform({}, sequences,
+            [=, this](Ids, Sequences of_step) { cpu_.attention(q, of_step, shape, y); });
+  }
+  void attention_scores(Matrix q, Sequences sequences, const AttentionShape& shape, float* scores,
+                        std::int64_t keys) override {
+    now()->attention_scores(q, sequences, shape, scores, keys);
+  }
+  void softmax(Matrix x) override { now()->softmax(x); }
+  void attention_mix(const float* weights, std::int64_t keys, Sequences sequences,
+                     const AttentionShape& shape, Matrix y) override {
+    now()->attention_mix(weights, keys, sequences, shape, y);
+  }
+  void copy(Matrix from, Matrix to) override {
+    perform([=, this](Ids, Sequences) { cpu_.copy(from, to); });
+  }
+  void argmax(Matrix x, std::span<Largest> found) override { now()->argmax(x, found); }
+
+  bool can_record() const override { return true; }
+  std::unique_ptr<Recording> record(const std::function<void()>& body) override {
+    auto calls = std::make_unique<Calls>();
+    recording = calls.get();
+    try {
+      body();
+    } catch (...) {
+      recording = nullptr;
+      throw;
+    }
+    recording = nullptr;
+    return calls;
+  }
+  // Good for one number of blocks only, so that recordings are seen to grow stale.
+  bool replay(Recording& recorded, Ids ids, Sequences sequences) override {
+    const auto& calls = static_cast<const Calls&>(recorded);
+    if (most_blocks(sequences) != calls.most_blocks) return false;
+    const Inside inside;
+    for (const Call& call : calls.list) call(ids, sequences);
+    return true;
+  }
+
+ private:
+  static inline thread_local Calls* recording = nullptr;
+
+  void perform(Call call) { perform({}, {}, std::move(call)); }
+  void perform(Ids ids, Sequences sequences, Call call) {
+    if (recording) {
+      recording->most_blocks = std::max(recording->most_blocks, most_blocks(sequences));
+      recording->list.push_back(std::move(call));
+      return;
+    }
+    const Inside inside;
+    call(ids, sequences);
+  }
+
+  // The CPU's operations, with the memory open until the end of the statement.
+  class Open {
+   public:
+    explicit Open(cpu::OpsCpu& ops) : ops_(ops) {
+      check<Error>(recording == nullptr, "this operation cannot be recorded");
+    }
+    cpu::OpsCpu* operator->() { return &ops_; }
+
+   private:
+    Inside inside_;
+    cpu::OpsCpu& ops_;
+  };
+  Open now() { return Open(cpu_); }
+
+  cpu::OpsCpu cpu_;
+  int index_;
+};
+
+std::vector<CudaDevice> devices() {
+  std::vector<CudaDevice> found;
+  for (int i = 0; i < kDevices; ++i)
+    found.push_back({i, concat("guarded memory ", i), "0.0", kMostMemory});
+  return found;
+}
+
+std::shared_ptr<Ops> open_device(int index) {
+  check<Error>(index < kDevices, "this machine has ", kDevices,
+               " CUDA devices, from \"cuda:0\" on");
+  return std::make_shared<GuardedOps>(index);
+}
+
+constexpr CudaPlugin kPlugin = {INFINILM_PLUGIN_ABI, count_live_buffers_in, devices, open_device,
+                                [](const std::string&) {}};
+
+}  // namespace
+
+std::shared_ptr<DeviceMemory> device_memory(const Device& device) {
+  throw Error(concat("the plug-in was asked for the memory of ", device.str()));
+}
+
+}  // namespace infinilm
+
+extern "C" [[gnu::visibility("default")]] const infinilm::CudaPlugin* infinilm_cuda_plugin() {
+  return &infinilm::kPlugin;
+}
