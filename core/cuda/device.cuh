@@ -1,7 +1,9 @@
 // What kernels are made of: loads, 16-bit floats, sums over a warp, tensor-core products, order between launches.
 //
 // Order: launches overlap. A kernel may start while the previous one still runs, so that it can load weights, and must call
-// `wait_for_previous` in every thread before it reads or writes anything that another kernel touches.
+// `wait_for_previous` in every thread before it reads or writes anything that another kernel touches. Since all of them do, a
+// kernel that has been waited for has itself waited for all before it. `let_next_start` comes first: the next one gets what
+// room there is once every block of this one has begun.
 #pragma once
 
 #include <cstddef>
@@ -189,14 +191,12 @@ __device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], 
                                          unsigned b1) {
 #if defined(__CUDA_ARCH__)
   if constexpr (kF16) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   } else {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

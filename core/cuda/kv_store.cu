@@ -74,8 +74,8 @@ __device__ void write(const KvView& kv, const float* x, std::byte* head, int tok
 
 // A warp a head of a token: those of q, then of k, then of v.
 __global__ void __launch_bounds__(kThreads) store_kernel(Store s, int row_begin) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int row = row_begin + static_cast<int>(blockIdx.y), d = s.kv.head_dim;
   int head = static_cast<int>(blockIdx.x) * (kThreads / 32) + warp_index();
   const float* cos = s.cos + row * s.cos_stride;

@@ -29,17 +29,29 @@ struct FloatUnit {
                        kItem = kLayout == Layout::F32 ? 4 : 2;
   uint4 v[2][kLoads];
 
-  __device__ __forceinline__ void load(const MatrixView& m, int tile, int unit, bool valid) {
-    const int g = lane_index() / 4, t = lane_index() % 4;
-    const std::int64_t column = (static_cast<std::int64_t>(unit) * kColumns + 8 * t) * kItem;
+  // A lane's two rows of a tile, from its first column on.
+  struct Source {
+    const std::byte* row[2];
+    int left[2];  // bytes of the row that lie there
+
+    __device__ __forceinline__ void open(const MatrixView& m, int tile, bool valid) {
+      const int g = lane_index() / 4, skip = lane_index() % 4 * 8 * kItem;
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int r = tile * kTileRows + h * 8 + g;
+        row[h] = m.data + r * m.row_bytes + skip;
+        left[h] = valid && r < m.outputs ? static_cast<int>(m.row_bytes) - skip : 0;
+      }
+    }
+  };
+  __device__ __forceinline__ void load(const Source& from, const UnitLayout&, int unit) {
+    const int begin = unit * kColumns * kItem;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int row = tile * kTileRows + h * 8 + g;
-      const std::byte* p = m.data + row * m.row_bytes + column;
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
-        const bool inside = valid && row < m.outputs && column + i * 16 < m.row_bytes;
-        v[h][i] = inside ? load_once(p + i * 16) : zero4();
+        const int at = begin + i * 16;
+        v[h][i] = at < from.left[h] ? load_once(from.row[h] + at) : zero4();
       }
     }
   }
@@ -64,11 +76,19 @@ struct QuantisedUnit {
   unsigned scales[kRuns];  // of outputs g and g + 8
   std::uint16_t zeros[kRuns];
 
-  __device__ __forceinline__ void load(const MatrixView& m, int tile, int unit, bool valid) {
+  struct Source {
+    const std::byte* tile;
+    int units;  // that lie there
+
+    __device__ __forceinline__ void open(const MatrixView& m, int index, bool valid) {
+      tile = m.data + index * m.unit.tile_bytes();
+      units = valid ? m.unit.units : 0;
+    }
+  };
+  __device__ __forceinline__ void load(const Source& from, const UnitLayout& layout, int unit) {
+    const bool valid = unit < from.units;
     const int lane = lane_index(), g = lane / 4;
-    const std::byte* p =
-        m.data + tile * m.unit.tile_bytes() + static_cast<std::int64_t>(unit) * m.unit.bytes;
-    valid = valid && tile * kTileRows < m.outputs;
+    const std::byte* p = from.tile + unit * layout.bytes;
 #pragma unroll
     for (int h = 0; h < 2; ++h) codes[h] = valid ? load_once(p + h * 512 + lane * 16) : zero4();
     const auto* s = reinterpret_cast<const unsigned*>(p + 1024) + g * kRuns;
@@ -76,8 +96,8 @@ struct QuantisedUnit {
 #pragma unroll
     for (int r = 0; r < kRuns; ++r) {
       scales[r] = valid ? s[r] : 0u;
-      zeros[r] = static_cast<std::uint16_t>(m.unit.middle * 0x101);
-      if (m.unit.zeros && valid) zeros[r] = z[r];
+      zeros[r] = static_cast<std::uint16_t>(layout.middle * 0x101);
+      if (layout.zeros && valid) zeros[r] = z[r];
     }
   }
   __device__ __forceinline__ static unsigned word(const uint4& v, int i) {
@@ -293,6 +313,7 @@ __device__ __forceinline__ float sum_of(const float* sums, int rows_of_sums, int
 template <class Unit, class Sums, int kTiles>
 __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) {
   INFINILM_SHARED_MEMORY(memory);
+  let_next_start();
   __shared__ float scales[Sums::kRows];
   auto* x = reinterpret_cast<typename Sums::X*>(memory);
   const int x_bytes = p.rows * p.x_shared_stride * static_cast<int>(sizeof(typename Sums::X));
@@ -302,20 +323,23 @@ __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) 
   const int steps = (p.units + kWarps - 1) / kWarps;
 
   Unit ring[kTiles][kDepth];
-  const auto load = [&](int tile, int step, int slot) {
-    const int unit = step * kWarps + warp;
-    const bool valid = tile < p.tiles && unit < p.units;
+  typename Unit::Source sources[kTiles];
+  const UnitLayout layout = p.parts[0].matrix.unit;
+  const auto open = [&](int tile) {
+    const bool valid = tile < p.tiles;
     const Place at = kTiles == 1 ? place_of(p, tile) : Place{0, tile};
 #pragma unroll
-    for (int i = 0; i < kTiles; ++i) {
-      ring[i][slot].load(p.parts[at.part + i].matrix, at.tile, unit, valid);
-    }
+    for (int i = 0; i < kTiles; ++i) sources[i].open(p.parts[at.part + i].matrix, at.tile, valid);
   };
+  const auto load = [&](int step, int slot) {
 #pragma unroll
-  for (int j = 0; j < kDepth; ++j) load(static_cast<int>(blockIdx.x), j, j);
+    for (int i = 0; i < kTiles; ++i) ring[i][slot].load(sources[i], layout, step * kWarps + warp);
+  };
+  open(static_cast<int>(blockIdx.x));
+#pragma unroll
+  for (int j = 0; j < kDepth; ++j) load(j, j);
 
   wait_for_previous();
-  let_next_start();
   if (p.norm != nullptr) norm_scales(p, scales);
   int staged = -1;
 
@@ -344,12 +368,13 @@ __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) 
               d[i].add(ring[i][j], columns, p.x_shared_stride, p.rows);
             }
           }
-          load(tile, step + j + kDepth, j);
+          load(step + j + kDepth, j);
         }
       }
     }
+    open(tile + static_cast<int>(gridDim.x));
 #pragma unroll
-    for (int j = 0; j < kDepth; ++j) load(tile + static_cast<int>(gridDim.x), j, j);
+    for (int j = 0; j < kDepth; ++j) load(j, j);
 
     __syncthreads();  // the sums of the tile before have been read
 #pragma unroll
