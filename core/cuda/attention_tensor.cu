@@ -248,8 +248,8 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
   const auto keys = [&](int stage) { return tiles + stage * 2 * T::kElements; };
   let_next_start();
+  const Share s = share_of(task);  // of what no kernel writes
   wait_for_previous();
-  const Share s = share_of(task);
   if (s.block_begin >= s.block_end) return;
   fetch<kD>(task, s, s.block_begin, keys(0), keys(0) + T::kElements);
   Rows<kF16, kD> rows;

@@ -1,7 +1,7 @@
 // What kernels are made of: loads, 16-bit floats, sums over a warp, tensor-core products, order between launches.
 //
 // Order: launches overlap. A kernel may start while the previous one still runs, so that it can load weights, and must call
-// `wait_for_previous` in every thread before it reads or writes anything that another kernel touches. Since all of them do, a
+// `wait_for_previous` in every thread before it reads or writes anything that another kernel writes. Since all of them do, a
 // kernel that has been waited for has itself waited for all before it. `let_next_start` comes first: the next one gets what
 // room there is once every block of this one has begun.
 #pragma once
@@ -304,8 +304,8 @@ __device__ __forceinline__ float activate(float x, int act) {
       return 0.5f * fmaxf(x, -1e30f) * erfcf(-0.70710678f * x);
     case 2:  // x/2 (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
       return x / (1.0f + expf(-1.5957691216f * (x + 0.044715f * x * x * x)));
-    default:
-      return fmaxf(x, 0.0f);
+    default:  // relu; NaN stays NaN
+      return x < 0.0f ? 0.0f : x;
   }
 }
 

@@ -130,6 +130,9 @@ template <int kCount, bool kF16>
 struct TensorSums {
   using X = std::uint16_t;
   __device__ __forceinline__ static X rounded(float x) { return to_half<kF16>(x); }
+  __device__ __forceinline__ static void put_four(X* to, const float4& v) {
+    *reinterpret_cast<uint2*>(to) = {pack_half<kF16>(v.x, v.y), pack_half<kF16>(v.z, v.w)};
+  }
   static constexpr int kRows = kCount * 8;
   float d[kCount][4];
 
@@ -186,6 +189,9 @@ template <int kCount>
 struct FloatSums {
   using X = float;
   __device__ __forceinline__ static X rounded(float x) { return x; }
+  __device__ __forceinline__ static void put_four(X* to, const float4& v) {
+    *reinterpret_cast<float4*>(to) = v;
+  }
   static constexpr int kRows = kCount;
   float d[kCount][2];
 
@@ -230,17 +236,36 @@ struct FloatSums {
 };
 
 // ---- x into shared memory
+// Whether rows of x, the norm's weights and its result can be read and written four columns at a time.
+inline bool in_fours(const Product& p) {
+  const auto fits = [](const float* memory, std::int64_t stride) {
+    return reinterpret_cast<std::uintptr_t>(memory) % 16 == 0 && stride % 4 == 0;
+  };
+  return p.parts[0].matrix.inputs % 4 == 0 && fits(p.x, p.x_stride) && fits(p.norm, 0) &&
+         fits(p.normed, p.normed_stride);
+}
+
+__device__ __forceinline__ float4 load_four(const float* x) {
+  return *reinterpret_cast<const float4*>(x);
+}
+
 // 1 / sqrt(mean(x^2) + eps) of each row into `scales`.
 __device__ __forceinline__ void norm_scales(const Product& p, float* scales) {
+  const int inputs = p.parts[0].matrix.inputs, thread = static_cast<int>(threadIdx.x);
   for (int r = 0; r < p.rows; ++r) {
     const float* x = p.x + r * p.x_stride;
-    const int inputs = p.parts[0].matrix.inputs;
     float sum = 0.0f;
-    for (int i = static_cast<int>(threadIdx.x); i < inputs; i += kProductThreads) {
-      sum = fmaf(x[i], x[i], sum);
+    if (p.fours) {
+#pragma unroll 4
+      for (int i = thread * 4; i < inputs; i += kProductThreads * 4) {
+        const float4 v = load_four(x + i);
+        sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
+      }
+    } else {
+      for (int i = thread; i < inputs; i += kProductThreads) sum = fmaf(x[i], x[i], sum);
     }
     sum = block_sum(sum);
-    if (threadIdx.x == 0) scales[r] = 1.0f / sqrtf(sum / static_cast<float>(inputs) + p.eps);
+    if (thread == 0) scales[r] = 1.0f / sqrtf(sum / static_cast<float>(inputs) + p.eps);
   }
   __syncthreads();
 }
@@ -259,25 +284,57 @@ __device__ __forceinline__ void stage_rounded(const Product& p, int begin, int c
   wait_for_copies<0>();
 }
 
+// A row's columns from `begin` on, four at a time.
+template <class Sums>
+__device__ __forceinline__ void stage_fours(const Product& p, int r, float scale, int begin,
+                                            int count, typename Sums::X* to) {
+  const float* x = p.x + r * p.x_stride + begin;
+  const int left = p.parts[0].matrix.inputs - begin;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < count; i += kProductThreads * 4) {
+    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (i < left) {
+      v = load_four(x + i);
+      if (p.norm != nullptr) {
+        const float4 w = load_four(p.norm + begin + i);
+        v = make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+        if (blockIdx.x == 0 && p.normed != nullptr) {
+          *reinterpret_cast<float4*>(p.normed + r * p.normed_stride + begin + i) = v;
+        }
+      }
+    }
+    Sums::put_four(to + i, v);
+  }
+}
+
+template <class Sums>
+__device__ __forceinline__ void stage_ones(const Product& p, int r, float scale, int begin,
+                                           int count, typename Sums::X* to) {
+  const float* x = p.x + r * p.x_stride;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kProductThreads) {
+    const int column = begin + i;
+    float value = column < p.parts[0].matrix.inputs ? x[column] : 0.0f;
+    if (p.norm != nullptr && column < p.parts[0].matrix.inputs) {
+      value = value * scale * p.norm[column];
+      if (blockIdx.x == 0 && p.normed != nullptr) p.normed[r * p.normed_stride + column] = value;
+    }
+    to[i] = Sums::rounded(value);
+  }
+}
+
 // Columns from `begin` on, `count` of them; zeros behind the matrix.
 template <class Sums>
 __device__ __forceinline__ void stage(const Product& p, const float* scales, int begin, int count,
                                       typename Sums::X* to) {
-  const int inputs = p.parts[0].matrix.inputs;
   if constexpr (sizeof(typename Sums::X) == 2) {
     if (p.rounded != nullptr) return stage_rounded(p, begin, count, to);
   }
   for (int r = 0; r < p.rows; ++r) {
-    const float* x = p.x + r * p.x_stride;
-#pragma unroll 8
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += kProductThreads) {
-      const int column = begin + i;
-      float value = column < inputs ? x[column] : 0.0f;
-      if (p.norm != nullptr && column < inputs) {
-        value = value * scales[r] * p.norm[column];
-        if (blockIdx.x == 0 && p.normed != nullptr) p.normed[r * p.normed_stride + column] = value;
-      }
-      to[r * p.x_shared_stride + i] = Sums::rounded(value);
+    const float scale = p.norm != nullptr ? scales[r] : 1.0f;
+    if (p.fours) {
+      stage_fours<Sums>(p, r, scale, begin, count, to + r * p.x_shared_stride);
+    } else {
+      stage_ones<Sums>(p, r, scale, begin, count, to + r * p.x_shared_stride);
     }
   }
 }
@@ -340,7 +397,7 @@ __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) 
   for (int j = 0; j < kDepth; ++j) load(j, j);
 
   wait_for_previous();
-  if (p.norm != nullptr) norm_scales(p, scales);
+  if (p.norm != nullptr) norm_scales(p, scales);  // ends with a barrier
   int staged = -1;
 
   for (int tile = static_cast<int>(blockIdx.x); tile < p.tiles;
@@ -407,6 +464,7 @@ void launch_product(Context& context, Product p) {
   constexpr int kStep = kWarps * Unit::kColumns;  // columns
   using X = typename Sums::X;
   const int inputs = p.parts[0].matrix.inputs;
+  p.fours = in_fours(p);
   p.units = (inputs + Unit::kColumns - 1) / Unit::kColumns;
   const int parts = kTiles == 2 ? 1 : p.part_count;
   p.tiles = 0;

@@ -40,6 +40,7 @@ __global__ void __launch_bounds__(kThreads)
   const int r = static_cast<int>(blockIdx.x), begin = static_cast<int>(threadIdx.x);
   const float* from = x.row(r);
   float sum = 0.0f;
+#pragma unroll 8
   for (int i = begin; i < x.cols; i += kThreads) sum = fmaf(from[i], from[i], sum);
   const float scale = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(x.cols) + eps);
   for (int i = begin; i < x.cols; i += kThreads) {
@@ -208,6 +209,7 @@ __global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(Rows x, Largest*
   wait_for_previous();
   const int r = static_cast<int>(blockIdx.x);
   Candidate mine = {kMinusInfinity, x.cols - 1};
+#pragma unroll 8
   for (int i = static_cast<int>(threadIdx.x); i < x.cols; i += kArgmaxThreads) {
     const Candidate c = {x.row(r)[i], i};
     if (beats(c, mine)) mine = c;
