@@ -46,9 +46,8 @@ def limits() -> tuple[float, float]:
 
 def main() -> None:
     """Prints what this machine is and can do."""
-    import torch
-
     import infinilm
+    import torch
 
     bandwidth, rate = limits()
     facts = {

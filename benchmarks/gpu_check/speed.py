@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import facts
+import infinilm
 import numpy as np
 import weights
-
-import infinilm
 from infinilm import engine
 from infinilm.benchmark.shapes import layer_parameters
 

@@ -69,18 +69,8 @@ class Stages:
                 Stage("pytest", "skipped", 0, "there is no bindings/tests/test_cuda*.py")
             )
             return
-        options = [
-            "-q",
-            "-x" if len(files) == 0 else "--maxfail=30",
-            "--tb=short",
-            "-p",
-            "no:cacheprovider",
-        ]
-        options += (
-            ["-o", "addopts=", "-rfE", "--timeout=120"]
-            if _has("pytest_timeout")
-            else ["-o", "addopts=", "-rfE"]
-        )
+        options = ["-q", "--maxfail=30", "--tb=short", "-p", "no:cacheprovider", "-rfE"]
+        options += ["-o", "addopts="]
         self._stage("pytest", [sys.executable, "-m", "pytest", *options, *files], 200)
 
     def _operations(self) -> None:
@@ -194,8 +184,3 @@ class Stages:
             else:
                 self._report.figures.append(found)
         self._report.write()
-
-
-def _has(module: str) -> bool:
-    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
-    return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,6 +12,7 @@ import infinilm
 import numpy as np
 import pytest
 import reference
+from devices import DEVICES
 from infinilm import operations
 from operation_cases import (
     ATTENTION,
@@ -37,6 +38,11 @@ def _same_threads_afterwards() -> Iterator[None]:
     infinilm.set_num_threads(threads)
 
 
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def assert_within(found: Array, expected: Array, bound: Array) -> None:
     assert found.shape == expected.shape
     excess = np.abs(found - expected) - bound
@@ -55,7 +61,9 @@ def assert_same_bits(found: Any, expected: Any) -> None:
 class Linear:
     """The arrays of a case, and its weight in the engine's layout."""
 
-    def __init__(self, case: LinearCase, stored_as: str, compute: str, seed: int = 0) -> None:
+    def __init__(
+        self, case: LinearCase, stored_as: str, compute: str, seed: int = 0, device: str = "cpu"
+    ) -> None:
         self.x = numbers(seed, case.rows, case.depth)
         self.weights = [
             stored(numbers(seed + 1 + i, n, case.depth), stored_as)
@@ -63,7 +71,7 @@ class Linear:
         ]
         self.bias = [numbers(seed + 50 + i, n) for i, n in enumerate(case.outputs)]
         self.residual = numbers(seed + 99, case.rows, case.outputs[0])
-        self.packed = operations.PackedLinear(self.weights, compute)
+        self.packed = operations.PackedLinear(self.weights, compute, device)
         self.compute = compute
 
     def apply(self, x: Array, bias: bool = True) -> list[Array]:
@@ -72,8 +80,8 @@ class Linear:
 
 @pytest.mark.parametrize(("stored_as", "compute"), TYPES)
 @pytest.mark.parametrize("case", LINEAR, ids=str)
-def test_linear(case: LinearCase, stored_as: str, compute: str) -> None:
-    layer = Linear(case, stored_as, compute)
+def test_linear(case: LinearCase, stored_as: str, compute: str, device: str) -> None:
+    layer = Linear(case, stored_as, compute, device=device)
     for with_bias in (False, True):
         found = layer.apply(layer.x, with_bias)
         for y, weight, bias in zip(found, layer.weights, layer.bias, strict=True):
@@ -111,109 +119,132 @@ def test_linear_with_any_number_of_threads(case: LinearCase, stored_as: str, com
 
 @pytest.mark.parametrize(("stored_as", "compute"), TYPES)
 @pytest.mark.parametrize("case", [c for c in LINEAR if len(c.outputs) == 1], ids=str)
-def test_fused_residual(case: LinearCase, stored_as: str, compute: str) -> None:
-    layer = Linear(case, stored_as, compute)
+def test_fused_residual(case: LinearCase, stored_as: str, compute: str, device: str) -> None:
+    layer = Linear(case, stored_as, compute, device=device)
     for bias in ([], layer.bias):
         fused = layer.packed.apply_residual(layer.x, bias, layer.residual).numpy()
-        apart = operations.add(layer.packed.apply(layer.x, bias)[0], layer.residual).numpy()
-        assert_same_bits(fused, apart)
+        apart = operations.add(layer.packed.apply(layer.x, bias)[0], layer.residual, device).numpy()
+        if device == "cpu":
+            assert_same_bits(fused, apart)
+        x, w = rounded(layer.x, compute), rounded(layer.weights[0], compute)
+        magnitude = reference.linear_magnitude(x, w) + np.abs(layer.residual) + 4
+        assert_within(fused, apart, 8 * EPS * magnitude)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.parametrize(("stored_as", "compute"), TYPES)
 @pytest.mark.parametrize("shape", [(1, 64, 100), (2, 17, 16), (7, 300, 33), (100, 40, 5)], ids=str)
 def test_fused_activation(
-    shape: tuple[int, int, int], stored_as: str, compute: str, act: str
+    shape: tuple[int, int, int], stored_as: str, compute: str, act: str, device: str
 ) -> None:
     rows, depth, outputs = shape
-    layer = Linear(LinearCase(rows, depth, (outputs, outputs)), stored_as, compute)
+    layer = Linear(LinearCase(rows, depth, (outputs, outputs)), stored_as, compute, device=device)
     for bias in ([], layer.bias):
         gate, up = layer.packed.apply(layer.x, bias)
         fused = layer.packed.apply_act_mul(layer.x, bias, act).numpy()
-        assert_same_bits(fused, operations.act_mul(gate, up, act).numpy())
+        apart = operations.act_mul(gate, up, act, device).numpy()
+        if device == "cpu":
+            assert_same_bits(fused, apart)
+        # A product's error goes through the other factor, and through a slope of at most 1.2.
+        error = (
+            8
+            * EPS
+            * reference.linear_magnitude(
+                *[rounded(a, compute) for a in (layer.x, layer.weights[0])]
+            )
+        )
+        other = (
+            8
+            * EPS
+            * reference.linear_magnitude(
+                *[rounded(a, compute) for a in (layer.x, layer.weights[1])]
+            )
+        )
+        size = np.abs(gate.numpy()) + np.abs(up.numpy()) + 4
+        assert_within(fused, apart, 2 * (error + other) * size)
 
 
 @pytest.mark.parametrize("case", LINEAR, ids=str)
 @pytest.mark.parametrize("stored_as", ["float32", "float16", "bfloat16"])
-def test_unpack_gives_the_stored_rows_back(case: LinearCase, stored_as: str) -> None:
-    layer = Linear(case, stored_as, "float32")
+def test_unpack_gives_the_stored_rows_back(case: LinearCase, stored_as: str, device: str) -> None:
+    layer = Linear(case, stored_as, "float32", device=device)
     for part, weight in enumerate(layer.weights):
         assert_same_bits(layer.packed.unpack(part).numpy(), weight)
-    rounded_layer = Linear(case, stored_as, "bfloat16")
+    rounded_layer = Linear(case, stored_as, "bfloat16", device=device)
     for part, weight in enumerate(rounded_layer.weights):
         expected = stored(weight.astype(np.float32), "bfloat16")
         assert_same_bits(rounded_layer.packed.unpack(part).numpy(), expected)
 
 
-def test_half_precision_is_widened_exactly() -> None:
+def test_half_precision_is_widened_exactly(device: str) -> None:
     """Every float16 and every bfloat16, denormals, infinities and NaN included."""
     patterns = np.arange(65536, dtype=np.uint16)
     for dtype in ("float16", "bfloat16"):
         table = patterns.view(stored(np.zeros(1), dtype).dtype).reshape(-1, 16)
-        found = operations.embed(list(range(len(table))), table).numpy()
+        found = operations.embed(list(range(len(table))), table, device).numpy()
         with np.errstate(invalid="ignore"):
             expected = table.astype(np.float32)
         np.testing.assert_array_equal(found, expected)
         finite = np.where(np.isfinite(expected), expected, np.float32(0))
-        packed = operations.PackedLinear([stored(finite, dtype)], "float32")
+        packed = operations.PackedLinear([stored(finite, dtype)], "float32", device)
         assert_same_bits(
             packed.apply(np.eye(16, dtype=np.float32), [])[0].numpy() + 0.0, finite.T + 0.0
         )
 
 
-def test_weights_of_every_size_are_rounded_to_bfloat16_as_numpy_does() -> None:
+def test_weights_of_every_size_are_rounded_to_bfloat16_as_numpy_does(device: str) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     bits = np.random.default_rng(3).integers(0, 2**32, (64, 65), dtype=np.uint32)
     bits[0, :4] = [0x7F800000, 0xFF800000, 0x7F7FFFFF, 0x00000001]
     with np.errstate(invalid="ignore", over="ignore"):
         values = np.where(np.isnan(bits.view(np.float32)), np.float32(1), bits.view(np.float32))
         expected = values.astype(ml_dtypes.bfloat16)
-    found = operations.PackedLinear([values], "bfloat16").unpack(0).numpy()
+    found = operations.PackedLinear([values], "bfloat16", device).unpack(0).numpy()
     assert_same_bits(found.view(np.uint16), expected.view(np.uint16))
 
 
 @pytest.mark.parametrize("stored_as", ["float32", "float16", "bfloat16"])
-def test_embed(stored_as: str) -> None:
+def test_embed(stored_as: str, device: str) -> None:
     table = stored(numbers(0, 70, 33), stored_as)
     ids = [69, 0, 0, 15, 16, 17, 64]
-    found = operations.embed(ids, table).numpy()
+    found = operations.embed(ids, table, device).numpy()
     assert_same_bits(found, table[ids].astype(np.float32))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4096), (3, 7), (5, 64), (300, 129)], ids=str)
 @pytest.mark.parametrize("eps", [1e-6, 1e-5])
-def test_rms_norm(shape: tuple[int, int], eps: float) -> None:
+def test_rms_norm(shape: tuple[int, int], eps: float, device: str) -> None:
     x, weight = numbers(1, *shape) * 3, numbers(2, shape[1])
-    found = operations.rms_norm(x, weight, eps).numpy()
+    found = operations.rms_norm(x, weight, eps, device).numpy()
     expected = reference.rms_norm(x, weight, eps)
     bound = EPS * (4 + np.sqrt(shape[1]) / 16) * np.abs(expected)
     assert_within(found, expected, bound)
-    assert_same_bits(operations.rms_norm(x[-1:], weight, eps).numpy(), found[-1:])
+    assert_same_bits(operations.rms_norm(x[-1:], weight, eps, device).numpy(), found[-1:])
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4097), (3, 7), (300, 65)], ids=str)
-def test_act_mul(shape: tuple[int, int], act: str) -> None:
+def test_act_mul(shape: tuple[int, int], act: str, device: str) -> None:
     gate, up = numbers(1, *shape) * 5, numbers(2, *shape)
-    found = operations.act_mul(gate, up, act).numpy()
+    found = operations.act_mul(gate, up, act, device).numpy()
     expected = reference.activation(gate, act) * up
     bound = reference.activation_bound(gate, act) * np.abs(up) + EPS * np.abs(expected)
     assert_within(found, expected, bound + reference.TINY)
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
-def test_activations_over_the_whole_range(act: str) -> None:
+def test_activations_over_the_whole_range(act: str, device: str) -> None:
     exponents = np.linspace(-40, 7, 2000)
     gate = np.concatenate([-(2.0**exponents), 2.0**exponents, [0.0]]).astype(np.float32)[None]
-    found = operations.act_mul(gate, np.ones_like(gate), act).numpy()
+    found = operations.act_mul(gate, np.ones_like(gate), act, device).numpy()
     expected = reference.activation(gate, act)
     assert_within(found, expected, 2 * reference.activation_bound(gate, act))
 
 
-def test_activations_of_what_is_no_number() -> None:
+def test_activations_of_what_is_no_number(device: str) -> None:
     gate = np.array([[np.nan, np.inf, 1e30, -1e30]], np.float32)
     for act in ACTIVATIONS:
-        found = operations.act_mul(gate, np.ones_like(gate), act).numpy()[0]
+        found = operations.act_mul(gate, np.ones_like(gate), act, device).numpy()[0]
         assert np.isnan(found[0])
         assert found[1] == np.inf
         assert found[2] == np.float32(1e30)
@@ -221,16 +252,16 @@ def test_activations_of_what_is_no_number() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 33), (300, 128)], ids=str)
-def test_add(shape: tuple[int, int]) -> None:
+def test_add(shape: tuple[int, int], device: str) -> None:
     x, y = numbers(1, *shape), numbers(2, *shape)
-    assert_same_bits(operations.add(x, y).numpy(), x + y)
+    assert_same_bits(operations.add(x, y, device).numpy(), x + y)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2), (3, 4, 10), (70, 2, 64), (5, 3, 130)], ids=str)
-def test_rope(shape: tuple[int, int, int]) -> None:
+def test_rope(shape: tuple[int, int, int], device: str) -> None:
     x, angle = numbers(1, *shape), numbers(2, shape[0], shape[2] // 2)
     cos, sin = np.cos(angle), np.sin(angle)
-    found = operations.rope(x, cos, sin).numpy()
+    found = operations.rope(x, cos, sin, device).numpy()
     bound = 2 * EPS * reference.rope(np.abs(x), np.abs(cos), -np.abs(sin))[..., : shape[2] // 2]
     other = 2 * EPS * reference.rope(np.abs(x), np.abs(cos), np.abs(sin))[..., shape[2] // 2 :]
     assert_within(found, reference.rope(x, cos, sin), np.concatenate([bound, other], axis=-1))
@@ -238,10 +269,10 @@ def test_rope(shape: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (3, 64), (2, 1000), (300, 65)], ids=str)
 @pytest.mark.parametrize("spread", [1.0, 30.0])
-def test_softmax(shape: tuple[int, int], spread: float) -> None:
+def test_softmax(shape: tuple[int, int], spread: float, device: str) -> None:
     x = numbers(1, *shape) * np.float32(spread)
     x[0, ::3] = -np.inf
-    found = operations.softmax(x).numpy()
+    found = operations.softmax(x, device).numpy()
     expected = reference.softmax(x)
     peak = np.max(x, axis=-1, keepdims=True)
     distance = np.where(np.isinf(x), 0.0, np.where(np.isinf(peak), 0.0, peak) - x)
@@ -259,7 +290,7 @@ def sequences_of(case: AttentionCase, *arrays: Array, keys: Array) -> Iterator[t
 
 
 class Attention:
-    def __init__(self, case: AttentionCase, kv_dtype: str) -> None:
+    def __init__(self, case: AttentionCase, kv_dtype: str, device: str = "cpu") -> None:
         tokens = sum(case.lengths)
         self.case = case
         self.q = numbers(1, sum(case.rows), case.heads, case.head_dim)
@@ -267,12 +298,22 @@ class Attention:
         self.v = numbers(3, tokens, case.kv_heads, case.head_dim)
         self.scale = case.head_dim**-0.5
         self.kv_dtype = kv_dtype
+        self.device = device
 
     def run(self, fused: bool) -> Array:
         case = self.case
         rows, lengths = list(case.rows), list(case.lengths)
         y: Array = operations.attention(
-            self.q, self.k, self.v, rows, lengths, case.window, self.scale, fused, self.kv_dtype
+            self.q,
+            self.k,
+            self.v,
+            rows,
+            lengths,
+            case.window,
+            self.scale,
+            fused,
+            self.kv_dtype,
+            self.device,
         ).numpy()
         return y
 
@@ -280,8 +321,8 @@ class Attention:
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize("case", ATTENTION, ids=str)
-def test_attention(case: AttentionCase, kv_dtype: str, fused: bool) -> None:
-    a = Attention(case, kv_dtype)
+def test_attention(case: AttentionCase, kv_dtype: str, fused: bool, device: str) -> None:
+    a = Attention(case, kv_dtype, device)
     found = a.run(fused)
     for span, k, (v,) in sequences_of(case, a.v, keys=a.k):
         q = a.q[span]
@@ -295,10 +336,10 @@ def test_attention(case: AttentionCase, kv_dtype: str, fused: bool) -> None:
 
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize("case", ATTENTION, ids=str)
-def test_attention_scores(case: AttentionCase, kv_dtype: str) -> None:
+def test_attention_scores(case: AttentionCase, kv_dtype: str, device: str) -> None:
     a = Attention(case, kv_dtype)
     found = operations.attention_scores(
-        a.q, a.k, list(case.rows), list(case.lengths), case.window, a.scale, kv_dtype
+        a.q, a.k, list(case.rows), list(case.lengths), case.window, a.scale, kv_dtype, device
     ).numpy()
     assert found.shape == (case.heads, sum(case.rows), max(case.lengths))
     for span, k, _ in sequences_of(case, keys=a.k):
@@ -358,7 +399,7 @@ def test_a_token_alone_attends_as_in_its_prompt(
 
 
 @pytest.mark.parametrize("head_dim", [5, 64])
-def test_int8_keys_and_values_of_every_size(head_dim: int) -> None:
+def test_int8_keys_and_values_of_every_size(head_dim: int, device: str) -> None:
     """Ties, zeros, the smallest and the largest numbers; one key, so that its value comes back."""
     k = numbers(1, 40, 2, head_dim)
     v = k * np.float32(2.0) ** np.linspace(-160, 126, 40).astype(np.float32)[:, None, None]
@@ -366,19 +407,25 @@ def test_int8_keys_and_values_of_every_size(head_dim: int) -> None:
     v[4, :, 0], v[4, :, 1:] = 254, np.arange(1, 2 * head_dim - 2, 2)  # halves of the step of 2
     for token in range(len(v)):
         one = slice(token, token + 1)
-        found = operations.attention(k[one], k[one], v[one], [1], [1], 0, 1.0, True, "int8").numpy()
+        found = operations.attention(
+            k[one], k[one], v[one], [1], [1], 0, 1.0, True, "int8", device
+        ).numpy()
         expected = reference.kept(v[one], "int8")
         assert_within(found, expected, EPS * np.abs(expected) + 1e-44)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 10])
-def test_what_is_no_number_comes_out_of_an_int8_cache_as_nan(bad: float, place: int) -> None:
+def test_what_is_no_number_comes_out_of_an_int8_cache_as_nan(
+    bad: float, place: int, device: str
+) -> None:
     q, k, v = numbers(1, 3, 2, 12), numbers(2, 3, 1, 12), numbers(3, 3, 1, 12)
     spoilt_k, spoilt_v = k.copy(), v.copy()
     spoilt_k[1, 0, place] = spoilt_v[1, 0, place] = bad
     for keys, values in ((spoilt_k, v), (k, spoilt_v)):
-        found = operations.attention(q, keys, values, [3], [3], 0, 0.3, True, "int8").numpy()
+        found = operations.attention(
+            q, keys, values, [3], [3], 0, 0.3, True, "int8", device
+        ).numpy()
         assert np.all(np.isnan(found[1:]))  # the tokens that see it
 
 
@@ -444,26 +491,28 @@ def test_wrong_shapes_and_dtypes(call: Any, text: str, error: type[Exception]) -
         call()
 
 
-def test_strided_inputs() -> None:
+def test_strided_inputs(device: str) -> None:
     x = numbers(0, 9, 40)[::2, ::-2]
     w = numbers(1, 24, 40)[:, ::2]
-    y = operations.PackedLinear([w], "float32").apply(x, [])[0].numpy()
-    expected = operations.PackedLinear([w.copy()], "float32").apply(x.copy(), [])[0].numpy()
+    y = operations.PackedLinear([w], "float32", device).apply(x, [])[0].numpy()
+    copied = operations.PackedLinear([w.copy()], "float32", device)
+    expected = copied.apply(x.copy(), [])[0].numpy()
     assert_same_bits(y, expected)
 
 
-def test_empty_inputs() -> None:
+def test_empty_inputs(device: str) -> None:
     w = numbers(0, 5, 8)
 
     def product(x: Array, weight: Array) -> Any:
-        return operations.PackedLinear([weight], "float32").apply(x, [])[0].numpy()
+        return operations.PackedLinear([weight], "float32", device).apply(x, [])[0].numpy()
 
     assert product(np.zeros((0, 8), "f4"), w).shape == (0, 5)
     assert product(numbers(1, 2, 8), w[:0]).shape == (2, 0)
     assert_same_bits(product(np.zeros((2, 0), "f4"), w[:, :0]), np.zeros((2, 5), np.float32))
-    assert operations.embed([], w).shape == (0, 8)
-    assert operations.softmax(np.zeros((0, 3), "f4")).shape == (0, 3)
-    assert operations.rms_norm(np.zeros((0, 3), "f4"), np.ones(3, "f4"), 1e-6).shape == (0, 3)
+    assert operations.embed([], w, device).shape == (0, 8)
+    assert operations.softmax(np.zeros((0, 3), "f4"), device).shape == (0, 3)
+    nothing = operations.rms_norm(np.zeros((0, 3), "f4"), np.ones(3, "f4"), 1e-6, device)
+    assert nothing.shape == (0, 3)
 
 
 @pytest.mark.parametrize("level", infinilm.available_cpu_levels())
@@ -472,7 +521,18 @@ def test_every_instruction_set_of_this_machine(level: str) -> None:
         pytest.skip("INFINILM_CPU is set: this is the run of one level")
     if level == infinilm.cpu_level():
         return  # the run that this test is part of
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", __file__]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-x",
+        "-k",
+        "not cuda",
+    ]
+    command += [__file__]
     done = subprocess.run(
         command, env={**os.environ, "INFINILM_CPU": level}, capture_output=True, text=True
     )

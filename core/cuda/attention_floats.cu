@@ -105,9 +105,9 @@ __device__ void weigh_block(const Memory& m) {
 template <int kFours>
 __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task) {
   INFINILM_SHARED_MEMORY(bytes);
-  wait_for_previous();
   let_next_start();
-  const Share s = share_of(task);
+  const Share s = share_of(task);  // of what no kernel writes
+  wait_for_previous();
   if (s.block_begin >= s.block_end) return;
   const int padded = task.kv.padded, thread = static_cast<int>(threadIdx.x);
   const Memory m = memory_at(bytes, padded);

@@ -21,8 +21,8 @@ struct Steps {
 
 // A thread a key; block (keys, token, head).
 __global__ void __launch_bounds__(kThreads) scores_kernel(Steps s, float* scores, int row_begin) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const auto key = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int row = row_begin + static_cast<int>(blockIdx.y), head = static_cast<int>(blockIdx.z);
   if (key >= s.keys) return;
@@ -49,8 +49,8 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(Steps s, float* scores
 // A thread a column; block (columns, token, head). Weights of keys that the sequence does not have count for nothing.
 __global__ void __launch_bounds__(kThreads)
     mix_kernel(Steps s, const float* weights, int row_begin) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int d = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   const int row = row_begin + static_cast<int>(blockIdx.y), head = static_cast<int>(blockIdx.z);
   if (d >= s.kv.head_dim) return;

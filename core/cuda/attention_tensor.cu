@@ -247,9 +247,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   INFINILM_SHARED_MEMORY(memory);
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
   const auto keys = [&](int stage) { return tiles + stage * 2 * T::kElements; };
-  wait_for_previous();
   let_next_start();
-  const Share s = share_of(task);
+  const Share s = share_of(task);  // of what no kernel writes
+  wait_for_previous();
   if (s.block_begin >= s.block_end) return;
   fetch<kD>(task, s, s.block_begin, keys(0), keys(0) + T::kElements);
   Rows<kF16, kD> rows;

@@ -32,7 +32,7 @@ struct Heuristic {
   float waves;
   int reserved[4];
 };
-static_assert(sizeof(Heuristic) == 104);
+static_assert(sizeof(Heuristic) == 96);
 
 // The functions, as they are found in the library.
 struct Functions {

@@ -1,7 +1,9 @@
 // What kernels are made of: loads, 16-bit floats, sums over a warp, tensor-core products, order between launches.
 //
 // Order: launches overlap. A kernel may start while the previous one still runs, so that it can load weights, and must call
-// `wait_for_previous` in every thread before it reads or writes anything that another kernel touches.
+// `wait_for_previous` in every thread before it reads or writes anything that another kernel writes. Since all of them do, a
+// kernel that has been waited for has itself waited for all before it. `let_next_start` comes first: the next one gets what
+// room there is once every block of this one has begun.
 #pragma once
 
 #include <cstddef>
@@ -189,14 +191,12 @@ __device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], 
                                          unsigned b1) {
 #if defined(__CUDA_ARCH__)
   if constexpr (kF16) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   } else {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -304,8 +304,8 @@ __device__ __forceinline__ float activate(float x, int act) {
       return 0.5f * fmaxf(x, -1e30f) * erfcf(-0.70710678f * x);
     case 2:  // x/2 (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
       return x / (1.0f + expf(-1.5957691216f * (x + 0.044715f * x * x * x)));
-    default:
-      return fmaxf(x, 0.0f);
+    default:  // relu; NaN stays NaN
+      return x < 0.0f ? 0.0f : x;
   }
 }
 

@@ -74,21 +74,22 @@ __device__ void write(const KvView& kv, const float* x, std::byte* head, int tok
 
 // A warp a head of a token: those of q, then of k, then of v.
 __global__ void __launch_bounds__(kThreads) store_kernel(Store s, int row_begin) {
-  wait_for_previous();
   let_next_start();
   const int row = row_begin + static_cast<int>(blockIdx.y), d = s.kv.head_dim;
+  // Where the token goes, in what no kernel writes.
+  const int index = sequence_of(s.sequences, row);
+  const SequenceInfo sequence = index < 0 ? SequenceInfo{} : s.sequences.info[index];
+  const int position = sequence.past + row - sequence.row_begin;
+  std::byte* block =
+      index < 0 ? nullptr : s.sequences.blocks[sequence.first_block + position / kKeys];
+  wait_for_previous();
   int head = static_cast<int>(blockIdx.x) * (kThreads / 32) + warp_index();
   const float* cos = s.cos + row * s.cos_stride;
   const float* sin = s.sin + row * s.sin_stride;
   if (head < s.q_heads) return rotate(s.q + row * s.q_stride + head * d, cos, sin, d / 2);
   head -= s.q_heads;
-  if (head >= 2 * s.kv.kv_heads) return;
+  if (head >= 2 * s.kv.kv_heads || index < 0) return;
 
-  const int index = sequence_of(s.sequences, row);
-  if (index < 0) return;
-  const SequenceInfo sequence = s.sequences.info[index];
-  const int position = sequence.past + row - sequence.row_begin;
-  std::byte* block = s.sequences.blocks[sequence.first_block + position / kKeys];
   auto* target = block + s.kv.offset + head * s.kv.head_bytes;  // heads of k, then of v
   if (head < s.kv.kv_heads) {
     float* k = s.k + row * s.k_stride + head * d;

@@ -110,8 +110,12 @@ void OpsCuda::let_wait(std::uintptr_t stream) {
 }
 
 void OpsCuda::catch_up(std::uintptr_t stream) {
-  const Context::Use use(*context_);
-  context_->catch_up(stream);
+  try {
+    const Context::Use use(*context_);
+    context_->catch_up(stream);
+  } catch (const Error&) {
+    // Whoever drops memory can do nothing about a lost device; the next operation will say so.
+  }
 }
 
 void OpsCuda::catch_up() {

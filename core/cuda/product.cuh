@@ -29,17 +29,29 @@ struct FloatUnit {
                        kItem = kLayout == Layout::F32 ? 4 : 2;
   uint4 v[2][kLoads];
 
-  __device__ __forceinline__ void load(const MatrixView& m, int tile, int unit, bool valid) {
-    const int g = lane_index() / 4, t = lane_index() % 4;
-    const std::int64_t column = (static_cast<std::int64_t>(unit) * kColumns + 8 * t) * kItem;
+  // A lane's two rows of a tile, from its first column on.
+  struct Source {
+    const std::byte* row[2];
+    int left[2];  // bytes of the row that lie there
+
+    __device__ __forceinline__ void open(const MatrixView& m, int tile, bool valid) {
+      const int g = lane_index() / 4, skip = lane_index() % 4 * 8 * kItem;
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int r = tile * kTileRows + h * 8 + g;
+        row[h] = m.data + r * m.row_bytes + skip;
+        left[h] = valid && r < m.outputs ? static_cast<int>(m.row_bytes) - skip : 0;
+      }
+    }
+  };
+  __device__ __forceinline__ void load(const Source& from, const UnitLayout&, int unit) {
+    const int begin = unit * kColumns * kItem;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int row = tile * kTileRows + h * 8 + g;
-      const std::byte* p = m.data + row * m.row_bytes + column;
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
-        const bool inside = valid && row < m.outputs && column + i * 16 < m.row_bytes;
-        v[h][i] = inside ? load_once(p + i * 16) : zero4();
+        const int at = begin + i * 16;
+        v[h][i] = at < from.left[h] ? load_once(from.row[h] + at) : zero4();
       }
     }
   }
@@ -64,11 +76,19 @@ struct QuantisedUnit {
   unsigned scales[kRuns];  // of outputs g and g + 8
   std::uint16_t zeros[kRuns];
 
-  __device__ __forceinline__ void load(const MatrixView& m, int tile, int unit, bool valid) {
+  struct Source {
+    const std::byte* tile;
+    int units;  // that lie there
+
+    __device__ __forceinline__ void open(const MatrixView& m, int index, bool valid) {
+      tile = m.data + index * m.unit.tile_bytes();
+      units = valid ? m.unit.units : 0;
+    }
+  };
+  __device__ __forceinline__ void load(const Source& from, const UnitLayout& layout, int unit) {
+    const bool valid = unit < from.units;
     const int lane = lane_index(), g = lane / 4;
-    const std::byte* p =
-        m.data + tile * m.unit.tile_bytes() + static_cast<std::int64_t>(unit) * m.unit.bytes;
-    valid = valid && tile * kTileRows < m.outputs;
+    const std::byte* p = from.tile + unit * layout.bytes;
 #pragma unroll
     for (int h = 0; h < 2; ++h) codes[h] = valid ? load_once(p + h * 512 + lane * 16) : zero4();
     const auto* s = reinterpret_cast<const unsigned*>(p + 1024) + g * kRuns;
@@ -76,8 +96,8 @@ struct QuantisedUnit {
 #pragma unroll
     for (int r = 0; r < kRuns; ++r) {
       scales[r] = valid ? s[r] : 0u;
-      zeros[r] = static_cast<std::uint16_t>(m.unit.middle * 0x101);
-      if (m.unit.zeros && valid) zeros[r] = z[r];
+      zeros[r] = static_cast<std::uint16_t>(layout.middle * 0x101);
+      if (layout.zeros && valid) zeros[r] = z[r];
     }
   }
   __device__ __forceinline__ static unsigned word(const uint4& v, int i) {
@@ -110,6 +130,9 @@ template <int kCount, bool kF16>
 struct TensorSums {
   using X = std::uint16_t;
   __device__ __forceinline__ static X rounded(float x) { return to_half<kF16>(x); }
+  __device__ __forceinline__ static void put_four(X* to, const float4& v) {
+    *reinterpret_cast<uint2*>(to) = {pack_half<kF16>(v.x, v.y), pack_half<kF16>(v.z, v.w)};
+  }
   static constexpr int kRows = kCount * 8;
   float d[kCount][4];
 
@@ -166,6 +189,9 @@ template <int kCount>
 struct FloatSums {
   using X = float;
   __device__ __forceinline__ static X rounded(float x) { return x; }
+  __device__ __forceinline__ static void put_four(X* to, const float4& v) {
+    *reinterpret_cast<float4*>(to) = v;
+  }
   static constexpr int kRows = kCount;
   float d[kCount][2];
 
@@ -210,17 +236,36 @@ struct FloatSums {
 };
 
 // ---- x into shared memory
+// Whether rows of x, the norm's weights and its result can be read and written four columns at a time.
+inline bool in_fours(const Product& p) {
+  const auto fits = [](const float* memory, std::int64_t stride) {
+    return reinterpret_cast<std::uintptr_t>(memory) % 16 == 0 && stride % 4 == 0;
+  };
+  return p.parts[0].matrix.inputs % 4 == 0 && fits(p.x, p.x_stride) && fits(p.norm, 0) &&
+         fits(p.normed, p.normed_stride);
+}
+
+__device__ __forceinline__ float4 load_four(const float* x) {
+  return *reinterpret_cast<const float4*>(x);
+}
+
 // 1 / sqrt(mean(x^2) + eps) of each row into `scales`.
 __device__ __forceinline__ void norm_scales(const Product& p, float* scales) {
+  const int inputs = p.parts[0].matrix.inputs, thread = static_cast<int>(threadIdx.x);
   for (int r = 0; r < p.rows; ++r) {
     const float* x = p.x + r * p.x_stride;
-    const int inputs = p.parts[0].matrix.inputs;
     float sum = 0.0f;
-    for (int i = static_cast<int>(threadIdx.x); i < inputs; i += kProductThreads) {
-      sum = fmaf(x[i], x[i], sum);
+    if (p.fours) {
+#pragma unroll 4
+      for (int i = thread * 4; i < inputs; i += kProductThreads * 4) {
+        const float4 v = load_four(x + i);
+        sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
+      }
+    } else {
+      for (int i = thread; i < inputs; i += kProductThreads) sum = fmaf(x[i], x[i], sum);
     }
     sum = block_sum(sum);
-    if (threadIdx.x == 0) scales[r] = 1.0f / sqrtf(sum / static_cast<float>(inputs) + p.eps);
+    if (thread == 0) scales[r] = 1.0f / sqrtf(sum / static_cast<float>(inputs) + p.eps);
   }
   __syncthreads();
 }
@@ -239,25 +284,57 @@ __device__ __forceinline__ void stage_rounded(const Product& p, int begin, int c
   wait_for_copies<0>();
 }
 
+// A row's columns from `begin` on, four at a time.
+template <class Sums>
+__device__ __forceinline__ void stage_fours(const Product& p, int r, float scale, int begin,
+                                            int count, typename Sums::X* to) {
+  const float* x = p.x + r * p.x_stride + begin;
+  const int left = p.parts[0].matrix.inputs - begin;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < count; i += kProductThreads * 4) {
+    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (i < left) {
+      v = load_four(x + i);
+      if (p.norm != nullptr) {
+        const float4 w = load_four(p.norm + begin + i);
+        v = make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
+        if (blockIdx.x == 0 && p.normed != nullptr) {
+          *reinterpret_cast<float4*>(p.normed + r * p.normed_stride + begin + i) = v;
+        }
+      }
+    }
+    Sums::put_four(to + i, v);
+  }
+}
+
+template <class Sums>
+__device__ __forceinline__ void stage_ones(const Product& p, int r, float scale, int begin,
+                                           int count, typename Sums::X* to) {
+  const float* x = p.x + r * p.x_stride;
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kProductThreads) {
+    const int column = begin + i;
+    float value = column < p.parts[0].matrix.inputs ? x[column] : 0.0f;
+    if (p.norm != nullptr && column < p.parts[0].matrix.inputs) {
+      value = value * scale * p.norm[column];
+      if (blockIdx.x == 0 && p.normed != nullptr) p.normed[r * p.normed_stride + column] = value;
+    }
+    to[i] = Sums::rounded(value);
+  }
+}
+
 // Columns from `begin` on, `count` of them; zeros behind the matrix.
 template <class Sums>
 __device__ __forceinline__ void stage(const Product& p, const float* scales, int begin, int count,
                                       typename Sums::X* to) {
-  const int inputs = p.parts[0].matrix.inputs;
   if constexpr (sizeof(typename Sums::X) == 2) {
     if (p.rounded != nullptr) return stage_rounded(p, begin, count, to);
   }
   for (int r = 0; r < p.rows; ++r) {
-    const float* x = p.x + r * p.x_stride;
-#pragma unroll 8
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += kProductThreads) {
-      const int column = begin + i;
-      float value = column < inputs ? x[column] : 0.0f;
-      if (p.norm != nullptr && column < inputs) {
-        value = value * scales[r] * p.norm[column];
-        if (blockIdx.x == 0 && p.normed != nullptr) p.normed[r * p.normed_stride + column] = value;
-      }
-      to[r * p.x_shared_stride + i] = Sums::rounded(value);
+    const float scale = p.norm != nullptr ? scales[r] : 1.0f;
+    if (p.fours) {
+      stage_fours<Sums>(p, r, scale, begin, count, to + r * p.x_shared_stride);
+    } else {
+      stage_ones<Sums>(p, r, scale, begin, count, to + r * p.x_shared_stride);
     }
   }
 }
@@ -293,6 +370,7 @@ __device__ __forceinline__ float sum_of(const float* sums, int rows_of_sums, int
 template <class Unit, class Sums, int kTiles>
 __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) {
   INFINILM_SHARED_MEMORY(memory);
+  let_next_start();
   __shared__ float scales[Sums::kRows];
   auto* x = reinterpret_cast<typename Sums::X*>(memory);
   const int x_bytes = p.rows * p.x_shared_stride * static_cast<int>(sizeof(typename Sums::X));
@@ -302,21 +380,24 @@ __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) 
   const int steps = (p.units + kWarps - 1) / kWarps;
 
   Unit ring[kTiles][kDepth];
-  const auto load = [&](int tile, int step, int slot) {
-    const int unit = step * kWarps + warp;
-    const bool valid = tile < p.tiles && unit < p.units;
+  typename Unit::Source sources[kTiles];
+  const UnitLayout layout = p.parts[0].matrix.unit;
+  const auto open = [&](int tile) {
+    const bool valid = tile < p.tiles;
     const Place at = kTiles == 1 ? place_of(p, tile) : Place{0, tile};
 #pragma unroll
-    for (int i = 0; i < kTiles; ++i) {
-      ring[i][slot].load(p.parts[at.part + i].matrix, at.tile, unit, valid);
-    }
+    for (int i = 0; i < kTiles; ++i) sources[i].open(p.parts[at.part + i].matrix, at.tile, valid);
   };
+  const auto load = [&](int step, int slot) {
 #pragma unroll
-  for (int j = 0; j < kDepth; ++j) load(static_cast<int>(blockIdx.x), j, j);
+    for (int i = 0; i < kTiles; ++i) ring[i][slot].load(sources[i], layout, step * kWarps + warp);
+  };
+  open(static_cast<int>(blockIdx.x));
+#pragma unroll
+  for (int j = 0; j < kDepth; ++j) load(j, j);
 
   wait_for_previous();
-  let_next_start();
-  if (p.norm != nullptr) norm_scales(p, scales);
+  if (p.norm != nullptr) norm_scales(p, scales);  // ends with a barrier
   int staged = -1;
 
   for (int tile = static_cast<int>(blockIdx.x); tile < p.tiles;
@@ -344,12 +425,13 @@ __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) 
               d[i].add(ring[i][j], columns, p.x_shared_stride, p.rows);
             }
           }
-          load(tile, step + j + kDepth, j);
+          load(step + j + kDepth, j);
         }
       }
     }
+    open(tile + static_cast<int>(gridDim.x));
 #pragma unroll
-    for (int j = 0; j < kDepth; ++j) load(tile + static_cast<int>(gridDim.x), j, j);
+    for (int j = 0; j < kDepth; ++j) load(j, j);
 
     __syncthreads();  // the sums of the tile before have been read
 #pragma unroll
@@ -382,6 +464,7 @@ void launch_product(Context& context, Product p) {
   constexpr int kStep = kWarps * Unit::kColumns;  // columns
   using X = typename Sums::X;
   const int inputs = p.parts[0].matrix.inputs;
+  p.fours = in_fours(p);
   p.units = (inputs + Unit::kColumns - 1) / Unit::kColumns;
   const int parts = kTiles == 2 ? 1 : p.part_count;
   p.tiles = 0;

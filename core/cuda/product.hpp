@@ -40,6 +40,7 @@ struct Product {
   int act = -1;           // of HiddenAct: y of part 0 = act(part 0) * part 1
 
   // Filled in by `multiply`.
+  bool fours = false;  // columns of x can be read four at a time
   int tiles = 0;
   int units = 0;
   int chunk_steps = 0;

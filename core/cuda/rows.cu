@@ -35,11 +35,12 @@ template <bool kF16>
 __global__ void __launch_bounds__(kThreads)
     rms_norm_kernel(Rows x, const float* w, float eps, float* y, std::int64_t y_stride,
                     std::uint16_t* rounded, std::int64_t rounded_stride) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int r = static_cast<int>(blockIdx.x), begin = static_cast<int>(threadIdx.x);
   const float* from = x.row(r);
   float sum = 0.0f;
+#pragma unroll 8
   for (int i = begin; i < x.cols; i += kThreads) sum = fmaf(from[i], from[i], sum);
   const float scale = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(x.cols) + eps);
   for (int i = begin; i < x.cols; i += kThreads) {
@@ -57,8 +58,8 @@ __global__ void __launch_bounds__(kThreads)
 template <bool kF16>
 __global__ void __launch_bounds__(kThreads)
     round_rows_kernel(Rows x, std::uint16_t* rounded, std::int64_t stride) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int r = static_cast<int>(blockIdx.y);
   const auto i = static_cast<std::int64_t>(blockIdx.x) * kThreads * 2 + 2 * threadIdx.x;
   if (i >= stride) return;
@@ -90,8 +91,8 @@ struct Copy {
 // y[r, i] = f(r, i, y[r, i]); kPer neighbouring elements a thread, which the compiler joins.
 template <int kPer, bool kReads, class F>
 __global__ void __launch_bounds__(kThreads) map_kernel(Rows y, F f) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int i = (static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x)) * kPer;
   const int r = static_cast<int>(blockIdx.y);
   if (i >= y.cols) return;
@@ -142,8 +143,8 @@ void map(Context& context, Matrix y, bool fours, Make make) {
 
 // A warp a head: (a, b) -> (a cos - b sin, b cos + a sin).
 __global__ void __launch_bounds__(kThreads) rope_kernel(Rows x, int head_dim, Rows cos, Rows sin) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int heads = x.cols / head_dim, half = head_dim / 2;
   const int head = static_cast<int>(blockIdx.x) * (kThreads / 32) + warp_index();
   const int r = static_cast<int>(blockIdx.y);
@@ -157,8 +158,8 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(Rows x, int head_dim, Ro
 }
 
 __global__ void __launch_bounds__(kThreads) softmax_kernel(Rows x) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   float* p = x.row(static_cast<int>(blockIdx.x));
   const int begin = static_cast<int>(threadIdx.x);
   float peak = kMinusInfinity;
@@ -204,10 +205,11 @@ constexpr int kArgmaxThreads = 1024;
 __global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(Rows x, Largest* found) {
   __shared__ float values[32];
   __shared__ int indices[32];
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int r = static_cast<int>(blockIdx.x);
   Candidate mine = {kMinusInfinity, x.cols - 1};
+#pragma unroll 8
   for (int i = static_cast<int>(threadIdx.x); i < x.cols; i += kArgmaxThreads) {
     const Candidate c = {x.row(r)[i], i};
     if (beats(c, mine)) mine = c;

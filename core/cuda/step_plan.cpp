@@ -50,7 +50,7 @@ bool has_one_row_each(std::span<const SequenceRows> sequences) {
 }
 
 const std::int64_t* StepPlan::ids(Context& context, std::span<const std::int64_t> ids) {
-  if (!std::ranges::equal(ids, ids_)) send(context, ids, {}, tile_tokens_);
+  if (sent_.empty() || !std::ranges::equal(ids, ids_)) send(context, ids, {}, tile_tokens_);
   return reinterpret_cast<const std::int64_t*>(memory_.data());
 }
 
@@ -102,6 +102,8 @@ void StepPlan::send(Context& context, std::span<const std::int64_t> ids,
   on_device_.tiles = reinterpret_cast<const QueryTile*>(data + p.tiles);
   on_device_.blocks = reinterpret_cast<std::byte* const*>(data + p.blocks);
   if (!grows && next_ == sent_) return;
+  // A recording notes where things lie; whoever runs it sends them.
+  if (context.is_recording()) return sent_.clear();
   context.upload(next_.data(), data, next_.size());
   sent_.swap(next_);
 }

@@ -1,7 +1,7 @@
 // The ids and sequences of a step in device memory: sent over once for all layers.
 //
 // One buffer, so that one copy does: ids, sequences, sequence of each row, tiles, and last, since their number changes from step
-// to step, the blocks. For as many sequences of as many rows everything lies at the same place again, as recordings need.
+// to step, the blocks. Nothing is sent while recording. For as many sequences of as many rows everything lies at the same place again, as recordings need.
 #pragma once
 
 #include <cstdint>

@@ -12,8 +12,8 @@ constexpr int kThreads = 256;
 // Eight columns a thread.
 __global__ void __launch_bounds__(kThreads)
     widen_kernel(MatrixView m, std::int64_t begin, DataType type, void* to, std::int64_t stride) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const auto piece = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   const std::int64_t row = blockIdx.y;
   const std::int64_t column = static_cast<std::int64_t>(piece) * 8;
@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     embed_kernel(MatrixView m, const std::int64_t* ids, float* y, std::int64_t stride) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const auto piece = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   const std::int64_t row = blockIdx.y;
   if (piece * 8 >= m.inputs) return;
