@@ -68,7 +68,7 @@ def check_include(file: Path, quote: str, target: str, core: Path) -> str | None
         return f'a public header includes "{target}"; only "infinilm/…" and the standard library'
     if not (core / target).is_file():
         return f"there is no core/{target}; includes are written from core/ or core/include/"
-    if head == folder or folder in ANYTHING or head in BELOW.get(folder, set()):
+    if head == folder or ANYTHING & set(file.parts) or head in BELOW.get(folder, set()):
         return None
     if file == FACTORY and head in DEVICES:
         return None

@@ -523,7 +523,12 @@ TEST(largest) {
 // What is put off and fused leaves the same in memory as what is not.
 TEST(put_off) {
   const std::int64_t n = 37;
-  for (const auto& [inputs, rows] : {std::pair<std::int64_t, std::int64_t>{301, 1}, {301, 2}, {301, 5}, {256, 1}, {1200, 2}, {256, 5}}) {
+  for (const auto& [inputs, rows] : {std::pair<std::int64_t, std::int64_t>{301, 1},
+                                     {301, 2},
+                                     {301, 5},
+                                     {256, 1},
+                                     {1200, 2},
+                                     {256, 5}}) {
     for (const DataType compute : {kF32, kBf16}) {
       const Pair weight = pack(kF32, compute, {n}, inputs);
       const Numbers x(device(), numbers(rows * inputs, 1), inputs),
