@@ -17,7 +17,7 @@ import pytest
 from infinilm.cli import main
 from text_models import byte_level, write_model, write_tokenizer
 
-COMMANDS = ("generate", "chat", "inspect", "trace", "bench")
+COMMANDS = ("generate", "chat", "inspect", "trace", "quantize", "bench")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_missing_directory(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    where = ["nowhere"] if command in ("inspect", "bench") else ["--model", "nowhere"]
+    alone = {"inspect": ["nowhere"], "bench": ["nowhere"], "quantize": ["nowhere", "out"]}
+    where = alone.get(command, ["--model", "nowhere"])
     prompt = ["x"] if command in ("generate", "trace") else []
     text = failure(capsys, command, *prompt, *where)
     assert "no such directory: nowhere" in text

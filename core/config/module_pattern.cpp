@@ -13,7 +13,7 @@ constexpr std::size_t kLongestExpression = 512;
 }  // namespace
 
 ModulePattern ModulePattern::whole(const std::string& field, const std::string& text) {
-  if (text == "Linear") return {Kind::Every, text};
+  if (text == kLinear || text == kEmbedding) return {Kind::Class, text};
   if (!text.starts_with(kExpression)) return {Kind::Whole, text};
   ModulePattern pattern(Kind::Expression, text.substr(kExpression.size()));
   check(text.size() <= kLongestExpression, quoted(field), ": expected an expression of at most ",
@@ -29,10 +29,10 @@ ModulePattern ModulePattern::whole(const std::string& field, const std::string& 
 
 ModulePattern ModulePattern::parts(const std::string& text) { return {Kind::Parts, text}; }
 
-bool ModulePattern::matches(const std::string& module) const {
+bool ModulePattern::matches(const std::string& module, const std::string& type) const {
   switch (kind_) {
-    case Kind::Every:
-      return true;
+    case Kind::Class:
+      return type == text_;
     case Kind::Whole:
       return module == text_;
     case Kind::Parts:
@@ -43,10 +43,22 @@ bool ModulePattern::matches(const std::string& module) const {
   return false;
 }
 
-bool QuantizationScheme::covers(const std::string& module) const {
-  const auto match = [&](const ModulePattern& pattern) { return pattern.matches(module); };
-  return (only.empty() || std::any_of(only.begin(), only.end(), match)) &&
-         std::none_of(except.begin(), except.end(), match);
+const QuantizationScheme* find_scheme(const std::vector<QuantizationScheme>& schemes,
+                                      const std::string& module, const std::string& type) {
+  const auto match = [&](const ModulePattern& pattern) { return pattern.matches(module, type); };
+  const auto named = [&](const QuantizationScheme& s) {
+    return std::any_of(s.only.begin(), s.only.end(),
+                       [&](const ModulePattern& p) { return !p.is_class() && match(p); });
+  };
+  const auto meant = [&](const QuantizationScheme& s) {
+    if (s.only.empty()) return type == kLinear;
+    return std::any_of(s.only.begin(), s.only.end(), match);
+  };
+  auto found = std::find_if(schemes.begin(), schemes.end(), named);
+  if (found == schemes.end()) found = std::find_if(schemes.begin(), schemes.end(), meant);
+  if (found == schemes.end()) return nullptr;
+  const bool excepted = std::any_of(found->except.begin(), found->except.end(), match);
+  return excepted ? nullptr : &*found;
 }
 
 }  // namespace infinilm

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <regex>
 #include <string>
 #include <vector>
@@ -12,15 +11,18 @@ namespace infinilm {
 // A name of a module as such files write it.
 class ModulePattern {
  public:
-  // compressed-tensors: a whole name, the class "Linear", or "re:" and a regular expression for the beginning.
+  // compressed-tensors: a whole name, the class "Linear" or "Embedding", or "re:" and a regular expression for the beginning.
   static ModulePattern whole(const std::string& field, const std::string& text);
   // GPTQ, AWQ: one or more parts of a name: "lm_head", "mlp.down_proj", "model.layers.0".
   static ModulePattern parts(const std::string& text);
 
-  bool matches(const std::string& module) const;
+  // `type`: the module's class.
+  bool matches(const std::string& module, const std::string& type) const;
+  // A name says more than a class and goes before it.
+  bool is_class() const noexcept { return kind_ == Kind::Class; }
 
  private:
-  enum class Kind { Every, Whole, Parts, Expression };
+  enum class Kind { Class, Whole, Parts, Expression };
   ModulePattern(Kind kind, std::string text) : kind_(kind), text_(std::move(text)) {}
 
   Kind kind_;
@@ -37,15 +39,34 @@ struct QuantizationScheme {
   bool zeros = false;               // a group has a zero of its own
   bool zeros_less_one = false;      // GPTQ's first format keeps zeros less one
   bool ordered = false;             // columns are grouped by a g_idx
-  std::vector<ModulePattern> only;  // empty: all
+  std::vector<ModulePattern> only;  // empty: all linear layers
   std::vector<ModulePattern> except;
-
-  // Whether the linear layer of that name is quantised.
-  bool covers(const std::string& module) const;
 };
 
-// Reads the JSON text of `quantization_config`; nothing for "null". ValueError that names the field and the value for what is
-// not supported.
-std::optional<QuantizationScheme> read_quantization_scheme(const std::string& json);
+inline constexpr const char* kLinear = "Linear";
+inline constexpr const char* kEmbedding = "Embedding";
+
+// The scheme of a module: the first that names it, or else the first for its class (kLinear, kEmbedding); null if none is for it.
+const QuantizationScheme* find_scheme(const std::vector<QuantizationScheme>& schemes,
+                                      const std::string& module, const std::string& type);
+
+// Reads the JSON text of `quantization_config`, a scheme for each of its groups; none for "null". ValueError that names the
+// field and the value for what is not supported.
+std::vector<QuantizationScheme> read_quantization_schemes(const std::string& json);
+
+// What `pack-quantized` says of some modules.
+struct PackedGroup {
+  int bits = 0;
+  std::int64_t group = 0;  // 0: whole rows
+  bool zeros = false;
+  bool ordered = false;
+  std::vector<std::string> targets;  // names, or a class
+};
+
+// `config_json` (an object) with the `quantization_config` of compressed-tensors that says so, or without one if there are no
+// groups. `ignore`: linear layers that are not quantised.
+std::string with_packed_groups(const std::string& config_json,
+                               const std::vector<PackedGroup>& groups,
+                               const std::vector<std::string>& ignore);
 
 }  // namespace infinilm
