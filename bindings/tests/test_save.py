@@ -118,9 +118,7 @@ def test_bfloat16_arithmetic(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
-def test_rounded_models(
-    tmp_path: Path, options: dict[str, Any], tied: bool, compute: str
-) -> None:
+def test_rounded_models(tmp_path: Path, options: dict[str, Any], tied: bool, compute: str) -> None:
     config = tiny_config(
         hidden_size=128, intermediate_size=160, tie_word_embeddings=tied, dtype=compute
     )
@@ -221,7 +219,9 @@ def mixed_config(folder: Path) -> Path:
 
 def rewrite(folder: Path, quantization: dict[str, Any]) -> None:
     path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": quantization}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "quantization_config": quantization})
+    )
 
 
 def test_names_go_before_classes(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ namespace {
 constexpr JsonLimits kLimits{std::size_t{64} << 20, 64};
 
 Json json_of(const PackedGroup& g) {
-  Json weights = {{"num_bits", g.bits},    {"type", "int"},          {"symmetric", !g.zeros},
-                  {"dynamic", false},      {"actorder", nullptr},    {"block_structure", nullptr},
-                  {"observer", "minmax"},  {"strategy", "channel"},  {"group_size", nullptr}};
+  Json weights = {{"num_bits", g.bits},   {"type", "int"},         {"symmetric", !g.zeros},
+                  {"dynamic", false},     {"actorder", nullptr},   {"block_structure", nullptr},
+                  {"observer", "minmax"}, {"strategy", "channel"}, {"group_size", nullptr}};
   if (g.group != 0) weights.update({{"strategy", "group"}, {"group_size", g.group}});
   if (g.ordered) weights["actorder"] = "group";
   return {{"weights", std::move(weights)},
@@ -31,12 +31,10 @@ std::string with_packed_groups(const std::string& config_json,
   Json config_groups = Json::object();
   for (std::size_t i = 0; i < groups.size(); ++i)
     config_groups[concat("group_", i)] = json_of(groups[i]);
-  document["quantization_config"] = {{"quant_method", "compressed-tensors"},
-                                     {"format", "pack-quantized"},
-                                     {"quantization_status", "compressed"},
-                                     {"config_groups", std::move(config_groups)},
-                                     {"kv_cache_scheme", nullptr},
-                                     {"ignore", ignore}};
+  document["quantization_config"] = {
+      {"quant_method", "compressed-tensors"}, {"format", "pack-quantized"},
+      {"quantization_status", "compressed"},  {"config_groups", std::move(config_groups)},
+      {"kv_cache_scheme", nullptr},           {"ignore", ignore}};
   return dump_json(document, true);
 }
 

@@ -104,8 +104,8 @@ void AtomicFile::write(const void* data, std::size_t nbytes) {
 void AtomicFile::write_at(std::size_t offset, const void* data, std::size_t nbytes) {
   const char* from = static_cast<const char*>(data);
   while (nbytes > 0) {
-    const ssize_t n = ::pwrite(descriptor_, from, std::min(nbytes, kMostAtOnce),
-                               static_cast<off_t>(offset));
+    const ssize_t n =
+        ::pwrite(descriptor_, from, std::min(nbytes, kMostAtOnce), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw_os_error("write", path_, errno);
     from += n;

@@ -267,8 +267,7 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
   for (const auto& [name, tensor] : tensors)
     entries.push_back({name, tensor.dtype(), tensor.shape()});
   SafetensorsWriter writer(path, std::move(entries), metadata);
-  for (const auto& [name, tensor] : tensors)
-    writer.write(name, tensor.to(Device()).contiguous());
+  for (const auto& [name, tensor] : tensors) writer.write(name, tensor.to(Device()).contiguous());
   writer.commit();
 }
 

@@ -42,8 +42,8 @@ std::vector<ExpectedTensor> ImportedModules::tensors_of(const ParameterInfo& par
 bool ImportedModules::holds(const std::vector<ParameterInfo>& matrices) const {
   const bool first = scheme_of(matrices.front()) != nullptr;
   for (const ParameterInfo& m : matrices) {
-    check((scheme_of(m) != nullptr) == first, source_, ": expected ", quoted(module_of(matrices.front())),
-          " and ", quoted(module_of(m)),
+    check((scheme_of(m) != nullptr) == first, source_, ": expected ",
+          quoted(module_of(matrices.front())), " and ", quoted(module_of(m)),
           ", which share their input, both quantised or neither, found one");
   }
   return first;

@@ -71,8 +71,8 @@ class Plan {
   // The kind of most modules is said of the class of linear layers, the others by name: names go before classes.
   std::vector<PackedGroup> groups() const {
     std::vector<PackedGroup> list;
-    const auto most = std::ranges::max_element(
-        kinds_, {}, [](const auto& entry) { return entry.second.size(); });
+    const auto most =
+        std::ranges::max_element(kinds_, {}, [](const auto& entry) { return entry.second.size(); });
     const std::string embedding = module_of(kEmbedTokens);
     for (auto k = kinds_.begin(); k != kinds_.end(); ++k) {
       const auto& [kind, modules] = *k;

@@ -56,8 +56,8 @@ class Exporter {
     const auto* scales = reinterpret_cast<const float*>(m_.scales.data());
     std::vector<std::uint16_t> half(static_cast<std::size_t>(outputs_ * groups_));
     for (std::size_t i = 0; i < half.size(); ++i) {
-      check(std::isfinite(scales[i]), quoted(module_),
-            ": expected finite scales, found ", scales[i], " in place ", i,
+      check(std::isfinite(scales[i]), quoted(module_), ": expected finite scales, found ",
+            scales[i], " in place ", i,
             "; the weights that it was rounded from are not finite, or too large for int",
             m_.format.bits);
       half[i] = to_f16(scales[i]);

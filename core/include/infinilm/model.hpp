@@ -78,7 +78,7 @@ class LlamaForCausalLM {
 
   LlamaConfig config() const;
   Device device() const;
-  DataType kv_cache_dtype() const;    ///< of the caches it makes
+  DataType kv_cache_dtype() const;  ///< of the caches it makes
   /// Of its weights: what was asked for, or what the checkpoint brought (none if its linear layers are not all alike).
   Quantization quantization() const;
   bool is_loaded() const noexcept;

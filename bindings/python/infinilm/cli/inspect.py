@@ -126,7 +126,9 @@ def _sizes(
         rows.append((f"memory in {dtype}", format_size(_held(parameters, stored, width))))
     token = 2 * config.num_hidden_layers * config.kv_dim() * 4
     full = token * config.max_sequence_length()
-    rows.append(("KV cache", f"{format_size(token)} a token, {format_size(full)} for the longest sequence"))
+    rows.append(
+        ("KV cache", f"{format_size(token)} a token, {format_size(full)} for the longest sequence")
+    )
     return rows
 
 
