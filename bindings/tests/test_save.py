@@ -21,9 +21,9 @@ IDS = [int(i) for i in np.random.default_rng(5).integers(0, VOCAB, size=24)]
 SAMPLE = infinilm.sample_model()
 IMPORTED = [
     Format("pack-quantized", 4, 32, zeros=True),
-    Format("pack-quantized", 4, 128, zeros=True, ordered=True),
+    Format("pack-quantized", 4, 64, zeros=True, ordered=True),
     Format("pack-quantized", 4, -1),
-    Format("pack-quantized", 8, 128, ordered=True),
+    Format("pack-quantized", 8, 32, ordered=True),
     Format("int-quantized", 8, -1, zeros=True),
     Format("int-quantized", 8, 32),
     Format("gptq", 4, 32, ordered=True),
@@ -158,7 +158,7 @@ def test_imported_models(tmp_path: Path, f: Format) -> None:
                          attention_output_bias=True)  # fmt: skip
     model = load(make_checkpoint(tmp_path / "source", config, f).save())
     again = assert_saves(model, tmp_path)
-    assert again.quantization.bits in (f.bits, 0)
+    assert (again.quantization.bits, again.quantization.group_size) == (f.bits, max(f.group, 0))
     held = stored(tmp_path / "first")
     up = "model.layers.0.mlp.up_proj"
     assert (f"{up}.weight_zero_point" in held) == f.zeros
