@@ -107,7 +107,7 @@ def test_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not both" in usage_error(capsys, "generate", "x", "--prompt-file", "y")
     assert "invalid int value" in usage_error(capsys, "generate", "x", "--top-k", "many")
     assert "required" in usage_error(capsys)
-    assert "there are generate, chat, inspect, trace, bench" in usage_error(capsys, "zzz")
+    assert "there are generate, chat, inspect, trace, quantize, bench" in usage_error(capsys, "zzz")
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +137,7 @@ def test_missing_directory(capsys: pytest.CaptureFixture[str], command: str) -> 
     text = failure(capsys, command, *prompt, *where)
     assert "no such directory: nowhere" in text
     assert "sample model" in text
-    where[-1] = "meta-llama/Llama-3.2-1B"
+    where[where.index("nowhere")] = "meta-llama/Llama-3.2-1B"
     text = failure(capsys, command, *prompt, *where)
     assert "hf download meta-llama/Llama-3.2-1B --local-dir Llama-3.2-1B" in text
 

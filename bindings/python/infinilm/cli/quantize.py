@@ -11,9 +11,9 @@ from .table import format_size
 USAGE = "DIR OUT [options]"
 HELP = "write a model again with its weights rounded to int4 or int8"
 DESCRIPTION = """\
-Write a model again with its weights rounded: a HuggingFace directory that every command here loads as
-it is, in the pack-quantized format of compressed-tensors. Config, tokenizer and generation defaults go
-with it."""
+Write a model again with its weights rounded: a HuggingFace directory that every command here loads
+as it is, in the pack-quantized format of compressed-tensors. Config, tokenizer and generation
+defaults go with it."""
 EXAMPLES = """\
 examples:
   infinilm quantize ~/models/Llama-3.2-1B Llama-3.2-1B-int4
