@@ -50,10 +50,11 @@ def test_the_sample_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "f", [Format("gptq", 4, 32), Format("gptq", 8, -1), Format("int-quantized", 8, 64)]
 )
-def test_quantised_layers(tmp_path: Path, f: Format) -> None:
+@pytest.mark.parametrize("tied", [False, True])
+def test_quantised_layers(tmp_path: Path, f: Format, tied: bool) -> None:
     """Converted: what was GPTQ is compressed-tensors then."""
     pytest.importorskip("compressed_tensors")
-    config = tiny_config(hidden_size=128, intermediate_size=256)
+    config = tiny_config(hidden_size=128, intermediate_size=256, tie_word_embeddings=tied)
     source = make_checkpoint(tmp_path / "source", config, f).save()
     model = LlamaForCausalLM.from_pretrained(source)
     model.save_pretrained(tmp_path / "saved")

@@ -41,6 +41,8 @@ class Plan {
     for_each_parameter(config, weights, [&](const std::string& name, const ParameterPlace& place) {
       add(name, place);
     });
+    // A tied head is a linear layer to others, though nothing is stored for it.
+    if (!weights.head) ignored_.push_back(module_of(kLmHead));
   }
 
   const std::vector<TensorEntry>& entries() const noexcept { return entries_; }

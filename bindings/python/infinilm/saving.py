@@ -28,7 +28,7 @@ def copy_companions(source: str | os.PathLike[str], target: str | os.PathLike[st
     Raises ``OSError``.
     """
     templates = Path(source).glob("additional_chat_templates/*.jinja")
-    for name in (*_FILES, *(file.relative_to(source) for file in templates)):
+    for name in (*_FILES, *(str(file.relative_to(source)) for file in templates)):
         file, copy = Path(source, name), Path(target, name)
         if file.is_file() and not (copy.exists() and file.samefile(copy)):
             _copy(file, copy)
