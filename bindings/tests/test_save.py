@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -324,6 +325,15 @@ def test_a_directory_in_the_way(tmp_path: Path, name: str) -> None:
     with pytest.raises(OSError, match=name):
         load(SAMPLE).save_pretrained(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_without_permission(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o500)
+    with pytest.raises(OSError, match=f"Permission denied.*{folder}"):
+        load(SAMPLE).save_pretrained(folder)
+    assert contents(folder) == {}
 
 
 def test_a_callback_that_raises(tmp_path: Path) -> None:
