@@ -17,7 +17,7 @@ import pytest
 from infinilm.cli import main
 from text_models import byte_level, write_model, write_tokenizer
 
-COMMANDS = ("generate", "chat", "inspect", "trace", "bench")
+COMMANDS = ("generate", "chat", "inspect", "trace", "quantize", "bench")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not both" in usage_error(capsys, "generate", "x", "--prompt-file", "y")
     assert "invalid int value" in usage_error(capsys, "generate", "x", "--top-k", "many")
     assert "required" in usage_error(capsys)
-    assert "there are generate, chat, inspect, trace, bench" in usage_error(capsys, "zzz")
+    assert "there are generate, chat, inspect, trace, quantize, bench" in usage_error(capsys, "zzz")
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,12 +131,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_missing_directory(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    where = ["nowhere"] if command in ("inspect", "bench") else ["--model", "nowhere"]
+    alone = {"inspect": ["nowhere"], "bench": ["nowhere"], "quantize": ["nowhere", "out"]}
+    where = alone.get(command, ["--model", "nowhere"])
     prompt = ["x"] if command in ("generate", "trace") else []
     text = failure(capsys, command, *prompt, *where)
     assert "no such directory: nowhere" in text
     assert "sample model" in text
-    where[-1] = "meta-llama/Llama-3.2-1B"
+    where[where.index("nowhere")] = "meta-llama/Llama-3.2-1B"
     text = failure(capsys, command, *prompt, *where)
     assert "hf download meta-llama/Llama-3.2-1B --local-dir Llama-3.2-1B" in text
 

@@ -396,7 +396,6 @@ REFUSED: list[tuple[Any, list[str]]] = [
     (weights(INT8, num_bits=4), ["group_0.weights.num_bits", "int-quantized"]),
     (group(PACKED, weights=None), ["group_0.weights", "null"]),
     (group(PACKED, targets=[]), ["group_0.targets"]),
-    (group(PACKED, targets=["Embedding"]), ["group_0.targets", "Embedding"]),
     (group(PACKED, targets=["re:(("]), ["group_0.targets", "regular expression"]),
     (group(PACKED, output_activations={"num_bits": 8}), ["group_0.output_activations"]),
     (
@@ -404,8 +403,7 @@ REFUSED: list[tuple[Any, list[str]]] = [
         ["group_0.input_activations.dynamic", "false"],
     ),
     (group(PACKED, format="int-quantized"), ["group_0.format"]),
-    (two_groups(num_bits=8), ["group_1.weights", "the same"]),
-    (two_groups(symmetric=False), ["group_1.weights", "the same"]),
+    (two_groups(num_bits=3), ["group_1.weights.num_bits", "3"]),
 ]
 
 

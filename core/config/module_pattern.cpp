@@ -35,26 +35,41 @@ std::regex compile(const std::string& field, const std::string& text) {
 
 }  // namespace
 
-ModulePattern whole_name(const std::string& field, const std::string& text) {
-  if (text == "Linear") return [](const std::string&) { return true; };
-  if (!text.starts_with(kExpression))
-    return [=](const std::string& module) { return module == text; };
+ModulePattern ModulePattern::whole(const std::string& field, const std::string& text) {
+  if (text == kLinear || text == kEmbedding) {
+    return {true, [=](const std::string&, const std::string& type) { return type == text; }};
+  }
+  if (!text.starts_with(kExpression)) {
+    return {false, [=](const std::string& module, const std::string&) { return module == text; }};
+  }
   const std::regex expression = compile(field, text.substr(kExpression.size()));
-  return [=](const std::string& module) {
-    return std::regex_search(module, expression, std::regex_constants::match_continuous);
-  };
+  return {false, [=](const std::string& module, const std::string&) {
+            return std::regex_search(module, expression, std::regex_constants::match_continuous);
+          }};
 }
 
-ModulePattern name_parts(const std::string& text) {
-  return [=](const std::string& module) {
-    return ("." + module + ".").find("." + text + ".") != std::string::npos;
-  };
+ModulePattern ModulePattern::parts(const std::string& text) {
+  return {false, [=](const std::string& module, const std::string&) {
+            return ("." + module + ".").find("." + text + ".") != std::string::npos;
+          }};
 }
 
-bool QuantizationScheme::covers(const std::string& module) const {
-  const auto match = [&](const ModulePattern& pattern) { return pattern(module); };
-  return (only.empty() || std::any_of(only.begin(), only.end(), match)) &&
-         std::none_of(except.begin(), except.end(), match);
+const QuantizationScheme* find_scheme(const std::vector<QuantizationScheme>& schemes,
+                                      const std::string& module, const std::string& type) {
+  const auto match = [&](const ModulePattern& pattern) { return pattern.matches(module, type); };
+  const auto named = [&](const QuantizationScheme& s) {
+    return std::any_of(s.only.begin(), s.only.end(),
+                       [&](const ModulePattern& p) { return !p.is_class() && match(p); });
+  };
+  const auto meant = [&](const QuantizationScheme& s) {
+    if (s.only.empty()) return type == kLinear;
+    return std::any_of(s.only.begin(), s.only.end(), match);
+  };
+  auto found = std::find_if(schemes.begin(), schemes.end(), named);
+  if (found == schemes.end()) found = std::find_if(schemes.begin(), schemes.end(), meant);
+  if (found == schemes.end()) return nullptr;
+  const bool excepted = std::any_of(found->except.begin(), found->except.end(), match);
+  return excepted ? nullptr : &*found;
 }
 
 }  // namespace infinilm

@@ -88,7 +88,7 @@ class Fields {
 };
 
 void add_parts(std::vector<ModulePattern>& to, const std::vector<std::string>& names) {
-  for (const std::string& name : names) to.push_back(name_parts(name));
+  for (const std::string& name : names) to.push_back(ModulePattern::parts(name));
 }
 
 // The lists of a list.
@@ -98,7 +98,8 @@ std::vector<ModulePattern> blocks_of(const Fields& f, const std::string& key) {
   if (!f.at(key).is_array()) reject(f.name(key), "a list of lists of names", f.at(key));
   for (const Json& entry : f.at(key)) {
     const Json names = entry.is_array() ? entry : Json::array({entry});
-    for (const Json& name : names) patterns.push_back(name_parts(read_text(f.name(key), name)));
+    for (const Json& name : names)
+      patterns.push_back(ModulePattern::parts(read_text(f.name(key), name)));
   }
   return patterns;
 }
@@ -119,9 +120,9 @@ QuantizationScheme read_gptq(const Fields& f) {
   s.only = blocks_of(f, "modules_in_block_to_quantize");
   add_parts(s.except, f.texts("modules_to_not_convert"));
   if (f.flag("lm_head", false)) {
-    if (!s.only.empty()) s.only.push_back(name_parts("lm_head"));
+    if (!s.only.empty()) s.only.push_back(ModulePattern::parts("lm_head"));
   } else {
-    s.except.push_back(name_parts("lm_head"));
+    s.except.push_back(ModulePattern::parts("lm_head"));
   }
   return s;
 }
@@ -137,7 +138,7 @@ QuantizationScheme read_awq(const Fields& f) {
   s.zeros = f.flag("zero_point", true);
   if (!s.zeros) f.refuse("zero_point", "true");
   add_parts(s.except, f.texts("modules_to_not_convert"));
-  s.except.push_back(name_parts("lm_head"));
+  s.except.push_back(ModulePattern::parts("lm_head"));
   return s;
 }
 
@@ -177,11 +178,6 @@ QuantizationScheme read_weights(const Fields& group, Layout layout) {
   return s;
 }
 
-bool alike(const QuantizationScheme& a, const QuantizationScheme& b) {
-  return a.layout == b.layout && a.bits == b.bits && a.group == b.group && a.zeros == b.zeros &&
-         a.ordered == b.ordered;
-}
-
 Layout layout_of(const Fields& f) {
   f.require("format", {"pack-quantized", "int-quantized", "naive-quantized"});
   if (!f.has("format")) f.refuse("format", "\"pack-quantized\" or \"int-quantized\"");
@@ -194,7 +190,18 @@ void check_sparsity(const Fields& f) {
   sparsity.require("format", {"dense"});
 }
 
-QuantizationScheme read_compressed(const Fields& f) {
+QuantizationScheme read_group(const Fields& group, Layout layout, const std::string& format) {
+  if (group.has("format") && layout_of(group) != layout)
+    group.refuse("format", "the same as " + format);
+  check_activations(group);
+  QuantizationScheme scheme = read_weights(group, layout);
+  for (const std::string& target : group.texts("targets"))
+    scheme.only.push_back(ModulePattern::whole(group.name("targets"), target));
+  if (scheme.only.empty()) group.refuse("targets", "at least one name");
+  return scheme;
+}
+
+std::vector<QuantizationScheme> read_compressed(const Fields& f) {
   f.require("quantization_status", {"compressed"});
   f.require_none("kv_cache_scheme");
   f.require_none("transform_config");
@@ -202,35 +209,26 @@ QuantizationScheme read_compressed(const Fields& f) {
   const Layout layout = layout_of(f);
   const Fields groups(f.at("config_groups"), f.name("config_groups"));
   if (f.at("config_groups").empty()) f.refuse("config_groups", "at least one group");
-  std::optional<QuantizationScheme> scheme;
-  for (const auto& [key, value] : f.at("config_groups").items()) {
-    const Fields group(value, groups.name(key));
-    if (group.has("format") && layout_of(group) != layout)
-      group.refuse("format", "the same as " + f.name("format"));
-    check_activations(group);
-    const QuantizationScheme s = read_weights(group, layout);
-    if (!scheme) scheme = s;
-    if (!alike(*scheme, s)) group.refuse("weights", "the same in all config_groups");
-    for (const std::string& target : group.texts("targets")) {
-      if (target == "Embedding") group.refuse("targets", "no embeddings");
-      scheme->only.push_back(whole_name(group.name("targets"), target));
-    }
-    if (scheme->only.empty()) group.refuse("targets", "at least one name");
-  }
+  std::vector<ModulePattern> except;
   for (const std::string& name : f.texts("ignore"))
-    scheme->except.push_back(whole_name(f.name("ignore"), name));
-  return *scheme;
+    except.push_back(ModulePattern::whole(f.name("ignore"), name));
+  std::vector<QuantizationScheme> schemes;
+  for (const auto& [key, value] : f.at("config_groups").items()) {
+    schemes.push_back(read_group(Fields(value, groups.name(key)), layout, f.name("format")));
+    schemes.back().except = except;
+  }
+  return schemes;
 }
 
 }  // namespace
 
-std::optional<QuantizationScheme> read_quantization_scheme(const std::string& json) {
+std::vector<QuantizationScheme> read_quantization_schemes(const std::string& json) {
   const Json document = parse_json(json, "quantization_config", kLimits);
-  if (document.is_null()) return std::nullopt;
+  if (document.is_null()) return {};
   const Fields f(document, "quantization_config");
   const std::string method = f.text("quant_method", "");
-  if (method == "gptq") return read_gptq(f);
-  if (method == "awq") return read_awq(f);
+  if (method == "gptq") return {read_gptq(f)};
+  if (method == "awq") return {read_awq(f)};
   if (method == "compressed-tensors") return read_compressed(f);
   f.refuse("quant_method", "\"compressed-tensors\", \"gptq\" or \"awq\"");
 }

@@ -76,7 +76,7 @@ void refuse_unsupported(const Json& document) {
     if (given(document, key)) reject(key, "none (it is not supported)", document[key]);
   }
   if (given(document, "quantization_config"))
-    read_quantization_scheme(dump_json(document["quantization_config"], false));
+    read_quantization_schemes(dump_json(document["quantization_config"], false));
   for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts",
                           "num_experts_per_tok", "moe_intermediate_size"}) {
     if (given(document, key) && document[key] != 0) {

@@ -71,7 +71,7 @@ void write_sliding_window(Json& document, const LlamaConfig& config) {
 
 std::string LlamaConfig::to_json() const { return dump_json(document_of(*this, extra_), true); }
 
-void LlamaConfig::save_pretrained(const std::string& directory) const {
+std::string LlamaConfig::to_hf_json() const {
   check();
   check_expressible(*this);
   Json document = document_of(*this, extra_);
@@ -89,7 +89,11 @@ void LlamaConfig::save_pretrained(const std::string& directory) const {
   if (!name_or_path.empty()) document["_name_or_path"] = name_or_path;
   document.erase("name_or_path");
   write_sliding_window(document, *this);
-  const std::string text = dump_json(document, true);
+  return dump_json(document, true);
+}
+
+void LlamaConfig::save_pretrained(const std::string& directory) const {
+  const std::string text = to_hf_json();
   make_directories(directory);
   write_file(join_path(directory, "config.json"), text);
 }

@@ -90,7 +90,7 @@ class Product {
 
   // Into the order in which the weight keeps them.
   void gather_columns() {
-    const std::vector<std::int32_t>& order = weight_.input_order();
+    const std::span<const std::int32_t> order = weight_.input_order();
     const Matrix gathered = {gathered_.floats(x_.rows * x_.cols), x_.rows, x_.cols, x_.cols};
     for_rows(x_.rows, x_.cols, [&](std::int64_t r) {
       const float* from = x_.row(r);

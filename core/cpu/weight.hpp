@@ -26,14 +26,13 @@ class PackedWeight final : public Weight {
   std::int64_t outputs(std::size_t part) const override { return parts_[part].outputs; }
   DataType dtype() const override;
   const QuantFormat& quant() const override { return quant_; }
+  std::span<const std::int32_t> input_order() const override { return input_order_; }
   std::size_t nbytes() const override { return memory_->nbytes(); }
 
   Format format() const noexcept { return format_; }
   // Signed bytes of each value of x where it is multiplied as integers.
   int planes() const noexcept { return int8_activations_ ? 1 : round_bf16_ ? 2 : 3; }
   bool int8_activations() const noexcept { return int8_activations_; }
-  // Which column of x stands in each place; empty: in their order.
-  const std::vector<std::int32_t>& input_order() const noexcept { return input_order_; }
   // x is to be rounded to bfloat16.
   bool round_bf16() const noexcept { return round_bf16_ && !int8_activations_; }
   std::int64_t panels(std::size_t part) const noexcept;

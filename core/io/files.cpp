@@ -17,6 +17,8 @@
 namespace infinilm {
 namespace {
 
+constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // Linux writes at most 2 GiB at once
+
 // A path with a NUL byte would silently name another file.
 const char* c_path(const std::string& path) {
   check(path.find('\0') == std::string::npos, "expected a path without NUL bytes, found ",
@@ -89,10 +91,9 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(const void* data, std::size_t nbytes) {
-  constexpr std::size_t kMost = std::size_t{1} << 30;  // Linux writes at most 2 GiB at once
   const char* from = static_cast<const char*>(data);
   while (nbytes > 0) {
-    const ssize_t n = ::write(descriptor_, from, std::min(nbytes, kMost));
+    const ssize_t n = ::write(descriptor_, from, std::min(nbytes, kMostAtOnce));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw_os_error("write", path_, errno);
     from += n;
@@ -100,10 +101,26 @@ void AtomicFile::write(const void* data, std::size_t nbytes) {
   }
 }
 
-void AtomicFile::commit() {
-  // Some file systems notice only here that they are full.
+void AtomicFile::write_at(std::size_t offset, const void* data, std::size_t nbytes) {
+  const char* from = static_cast<const char*>(data);
+  while (nbytes > 0) {
+    const ssize_t n =
+        ::pwrite(descriptor_, from, std::min(nbytes, kMostAtOnce), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw_os_error("write", path_, errno);
+    from += n;
+    offset += static_cast<std::size_t>(n);
+    nbytes -= static_cast<std::size_t>(n);
+  }
+}
+
+void AtomicFile::sync() {
   if (::fsync(descriptor_) != 0 && errno != EINVAL && errno != EROFS)
     throw_os_error("write", path_, errno);
+}
+
+void AtomicFile::commit() {
+  sync();
   const int descriptor = std::exchange(descriptor_, -1);
   if (::close(descriptor) != 0) throw_os_error("write", path_, errno);
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) throw_os_error("write", path_, errno);

@@ -35,6 +35,10 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void write(const void* data, std::size_t nbytes);
+  // From byte `offset` of the file on, wherever `write` is.
+  void write_at(std::size_t offset, const void* data, std::size_t nbytes);
+  // Until it is on the disk: full disks are noticed here at the latest.
+  void sync();
   void commit();
 
  private:

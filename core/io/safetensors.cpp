@@ -163,6 +163,20 @@ void check_coverage(std::vector<Entry>& entries, const std::string& path, std::s
   check(next == data_size, path, ": expected ", next, " bytes of data, found ", data_size);
 }
 
+void check_entry(const TensorEntry& entry, const std::string& path) {
+  check(entry.name != kMetadata, "expected the name of a tensor, found ", quoted(entry.name),
+        ", which the format reserves");
+  check(entry.shape.size() <= kMaxRank, path, ": tensor ", quoted(entry.name),
+        ": expected at most ", kMaxRank, " dimensions, found ", entry.shape.size());
+  const auto bits = static_cast<std::uint64_t>(numel_of(entry.shape)) * bits_of(entry.dtype);
+  check(bits % 8 == 0, path, ": tensor ", quoted(entry.name), ": expected whole bytes, found ",
+        str_of(entry.shape), " of ", name_of(entry.dtype));
+}
+
+std::size_t bytes_of(const TensorEntry& entry) {
+  return static_cast<std::size_t>(numel_of(entry.shape)) * bits_of(entry.dtype) / 8;
+}
+
 }  // namespace
 
 SafetensorsFile read_safetensors(const std::string& path) {
@@ -201,47 +215,60 @@ std::map<std::string, std::string> safetensors_metadata(const std::string& path)
   return read_safetensors(path).metadata;
 }
 
-void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
-                      const std::map<std::string, std::string>& metadata) {
-  std::vector<std::pair<std::string, Tensor>> ordered;
-  for (const auto& [name, tensor] : tensors) {
-    check(name != kMetadata, "expected the name of a tensor, found ", quoted(name),
-          ", which the format reserves");
-    check(tensor.ndim() <= static_cast<std::int64_t>(kMaxRank), path, ": tensor ", quoted(name),
-          ": expected at most ", kMaxRank, " dimensions, found ", tensor.ndim());
-    ordered.emplace_back(name, tensor.to(Device()).contiguous());
-  }
+SafetensorsWriter::SafetensorsWriter(const std::string& path, std::vector<TensorEntry> entries,
+                                     const std::map<std::string, std::string>& metadata)
+    : file_(path) {
+  for (const TensorEntry& entry : entries) check_entry(entry, path);
   // Wide elements first keeps every tensor aligned to its own width.
-  std::stable_sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) {
-    return bits_of(a.second.dtype()) > bits_of(b.second.dtype());
+  std::sort(entries.begin(), entries.end(), [](const TensorEntry& a, const TensorEntry& b) {
+    return std::pair(bits_of(b.dtype), a.name) < std::pair(bits_of(a.dtype), b.name);
   });
-
   Json header = Json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
-  std::size_t end = 0;
-  for (const auto& [name, tensor] : ordered) {
-    const std::size_t begin = end;
-    check(static_cast<std::uint64_t>(tensor.numel()) * bits_of(tensor.dtype()) % 8 == 0, path,
-          ": tensor ", quoted(name), ": expected whole bytes, found ", str_of(tensor.shape()),
-          " of ", name_of(tensor.dtype()));
-    end += tensor.nbytes();
-    header[name] = {{"dtype", code_of(tensor.dtype())},
-                    {"shape", tensor.shape()},
-                    {"data_offsets", {begin, end}}};
+  for (const TensorEntry& entry : entries) {
+    const std::size_t begin = std::exchange(nbytes_, nbytes_ + bytes_of(entry));
+    header[entry.name] = {{"dtype", code_of(entry.dtype)},
+                          {"shape", entry.shape},
+                          {"data_offsets", {begin, nbytes_}}};
+    extents_[entry.name] = {begin, nbytes_};
   }
   std::string text = dump_json(header, false);
   text.append((kLengthBytes - text.size() % kLengthBytes) % kLengthBytes, ' ');
   check(text.size() <= kHeaderLimits.max_bytes, path, ": expected a header of at most ",
         kHeaderLimits.max_bytes, " bytes, found ", text.size());
+  begin_ = kLengthBytes + text.size();
+  file_.write(little_endian(text.size()).data(), kLengthBytes);
+  file_.write(text.data(), text.size());
+}
 
-  AtomicFile file(path);
-  file.write(little_endian(text.size()).data(), kLengthBytes);
-  file.write(text.data(), text.size());
-  for (const auto& [name, tensor] : ordered) {
-    const Tensor host = tensor.to(Device());
-    file.write(host.data(), host.nbytes());
-  }
-  file.commit();
+void SafetensorsWriter::write(const std::string& name, std::size_t offset, const void* data,
+                              std::size_t nbytes) {
+  const auto found = extents_.find(name);
+  check<Error>(found != extents_.end(), "no tensor was announced under the name ", quoted(name));
+  const Extent& extent = found->second;
+  check<Error>(offset + nbytes <= extent.end - extent.begin, quoted(name), ": expected at most ",
+               extent.end - extent.begin, " bytes, found ", offset + nbytes);
+  file_.write_at(begin_ + extent.begin + offset, data, nbytes);
+  written_ += nbytes;
+}
+
+void SafetensorsWriter::write(const std::string& name, const Tensor& tensor) {
+  write(name, 0, tensor.data(), tensor.nbytes());
+}
+
+void SafetensorsWriter::commit() {
+  check<Error>(written_ == nbytes_, "expected ", nbytes_, " bytes of tensors, found ", written_);
+  file_.commit();
+}
+
+void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
+  std::vector<TensorEntry> entries;
+  for (const auto& [name, tensor] : tensors)
+    entries.push_back({name, tensor.dtype(), tensor.shape()});
+  SafetensorsWriter writer(path, std::move(entries), metadata);
+  for (const auto& [name, tensor] : tensors) writer.write(name, tensor.to(Device()).contiguous());
+  writer.commit();
 }
 
 }  // namespace infinilm

@@ -20,28 +20,30 @@ std::string module_of(const ParameterInfo& matrix) {
 
 ImportedModules::ImportedModules(const LlamaConfig& config,
                                  const std::map<std::string, Tensor>& state, std::string source)
-    : scheme_(read_quantization_scheme(config.quantization_config_json())),
+    : schemes_(read_quantization_schemes(config.quantization_config_json())),
       state_(state),
       source_(std::move(source)) {}
 
-bool ImportedModules::holds_one(const ParameterInfo& matrix) const {
-  const bool linear = matrix.shape.size() == 2 && matrix.name != kEmbedTokens;
-  return scheme_ && linear && is_quantized(*scheme_, state_, module_of(matrix));
+const QuantizationScheme* ImportedModules::scheme_of(const ParameterInfo& parameter) const {
+  if (parameter.shape.size() != 2) return nullptr;
+  const std::string module = module_of(parameter);
+  const char* type = parameter.name == kEmbedTokens ? kEmbedding : kLinear;
+  const QuantizationScheme* scheme = find_scheme(schemes_, module, type);
+  return scheme && is_quantized(*scheme, state_, module) ? scheme : nullptr;
 }
 
 std::vector<ExpectedTensor> ImportedModules::tensors_of(const ParameterInfo& parameter) const {
-  if (holds_one(parameter)) {
-    return quantized_tensors(*scheme_, module_of(parameter), parameter.shape[0],
-                             parameter.shape[1]);
+  if (const QuantizationScheme* scheme = scheme_of(parameter)) {
+    return quantized_tensors(*scheme, module_of(parameter), parameter.shape[0], parameter.shape[1]);
   }
   return {{parameter.name, parameter.shape, {DataType::F32, DataType::F16, DataType::BF16}}};
 }
 
 bool ImportedModules::holds(const std::vector<ParameterInfo>& matrices) const {
-  const bool first = holds_one(matrices.front());
+  const bool first = scheme_of(matrices.front()) != nullptr;
   for (const ParameterInfo& m : matrices) {
-    check(holds_one(m) == first, source_, ": expected ", quoted(module_of(matrices.front())),
-          " and ", quoted(module_of(m)),
+    check((scheme_of(m) != nullptr) == first, source_, ": expected ",
+          quoted(module_of(matrices.front())), " and ", quoted(module_of(m)),
           ", which share their input, both quantised or neither, found one");
   }
   return first;
@@ -52,7 +54,10 @@ std::vector<std::unique_ptr<QuantizedRows>> ImportedModules::open(
   std::vector<std::unique_ptr<QuantizedRows>> rows;
   try {
     for (const ParameterInfo& m : matrices) {
-      rows.push_back(open_quantized(*scheme_, state_, module_of(m), m.shape[0], m.shape[1]));
+      rows.push_back(open_quantized(*scheme_of(m), state_, module_of(m), m.shape[0], m.shape[1]));
+      check(rows.back()->format() == rows.front()->format(), quoted(module_of(m)),
+            ": expected the bits, group size and zeros of ", quoted(module_of(matrices.front())),
+            ", which shares its input");
       check(std::ranges::equal(rows.back()->input_order(), rows.front()->input_order()),
             quoted(module_of(m)), ": expected the same g_idx as that of ",
             quoted(module_of(matrices.front())), ", which shares its input");

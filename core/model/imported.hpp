@@ -1,9 +1,8 @@
-// The linear layers of a checkpoint that is quantised already.
+// The modules of a checkpoint that is quantised already.
 #pragma once
 
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,14 +24,15 @@ class ImportedModules {
 
   // Whether matrices that share their input are quantised already; ValueError if only some of them are.
   bool holds(const std::vector<ParameterInfo>& matrices) const;
-  // Those, if so. ValueError also if their inputs are not in one order.
+  // Those, if so. ValueError also if they are not of one format, or their inputs not in one order.
   std::vector<std::unique_ptr<QuantizedRows>> open(
       const std::vector<ParameterInfo>& matrices) const;
 
  private:
-  bool holds_one(const ParameterInfo& matrix) const;
+  // How a parameter is quantised already; null if it is not.
+  const QuantizationScheme* scheme_of(const ParameterInfo& parameter) const;
 
-  std::optional<QuantizationScheme> scheme_;
+  std::vector<QuantizationScheme> schemes_;
   const std::map<std::string, Tensor>& state_;
   std::string source_;
 };

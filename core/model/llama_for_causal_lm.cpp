@@ -7,6 +7,7 @@
 #include "io/checkpoint.hpp"
 #include "model/llama.hpp"
 #include "model/parameters.hpp"
+#include "model/save.hpp"
 
 namespace infinilm {
 
@@ -128,6 +129,10 @@ void check_compute_dtype(DataType dtype, const Ops& ops) {
         " or bfloat16 on ", half ? ops.device().str() : "the CPU", ", found ", name_of(dtype));
 }
 
+bool is_quantized_already(const LlamaConfig& config) {
+  return config.quantization_config_json() != "null";
+}
+
 // A config that names float16 computes in float32 where the device has no float16.
 LlamaConfig with_compute_dtype(LlamaConfig config, const Ops& ops) {
   if (config.dtype == DataType::F16 && !ops.can_compute(DataType::F16))
@@ -147,6 +152,9 @@ LlamaForCausalLM::LlamaForCausalLM(const LlamaConfig& config, const std::string&
       quantization_(quantization),
       hooks_(std::make_shared<HookConnection>(nullptr, config.num_hidden_layers, "")) {
   config_.check();
+  check(quantization_ || !quantization_.int8_activations || is_quantized_already(config_),
+        "activations: expected none without quantization, found \"int8\"; add "
+        "quantization=\"int8\" or \"int4\"");
   ops_for(device_)->kv_block_bytes(1, 1, kv_cache_dtype_);  // throws for what the device has not
 }
 
@@ -180,7 +188,12 @@ std::shared_ptr<LlamaForCausalLM> LlamaForCausalLM::from_pretrained(const std::s
 LlamaConfig LlamaForCausalLM::config() const { return config_; }
 Device LlamaForCausalLM::device() const { return device_; }
 DataType LlamaForCausalLM::kv_cache_dtype() const { return kv_cache_dtype_; }
-Quantization LlamaForCausalLM::quantization() const { return quantization_; }
+Quantization LlamaForCausalLM::quantization() const {
+  if (!is_quantized_already(config_) || !is_loaded()) return quantization_;
+  Quantization found = common_quantization(loaded()->weights());
+  found.int8_activations = quantization_.int8_activations;
+  return found;
+}
 
 bool LlamaForCausalLM::is_loaded() const noexcept {
   const std::lock_guard lock(mutex_);
@@ -269,6 +282,12 @@ std::map<std::string, Tensor> LlamaForCausalLM::state_dict() const {
     state.emplace(name, parameter_of(config_, llama->weights(), llama->ops(), name));
   }
   return state;
+}
+
+void LlamaForCausalLM::save_pretrained(const std::string& directory,
+                                       const ProgressCallback& progress) const {
+  const auto llama = loaded();
+  save_model(config_, llama->weights(), llama->ops(), directory, progress);
 }
 
 std::vector<std::string> LlamaForCausalLM::parameter_names() const {

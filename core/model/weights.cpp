@@ -229,7 +229,7 @@ struct Place {
   const VectorParameter* vector;
 };
 
-Tensor layer_parameter_of(const LayerWeights& w, Ops& ops, std::string_view name) {
+ParameterPlace place_in(const LayerWeights& w, std::string_view name) {
   const std::array<Place, 11> places = {{
       {"self_attn.q_proj", &w.qkv, 0, nullptr},
       {"self_attn.k_proj", &w.qkv, 1, nullptr},
@@ -246,10 +246,15 @@ Tensor layer_parameter_of(const LayerWeights& w, Ops& ops, std::string_view name
   for (const Place& p : places) {
     if (!name.starts_with(p.name)) continue;
     const bool bias = name.substr(p.name.size()) == ".bias";
-    if (p.vector) return p.vector->stored.clone();
-    return bias ? p.linear->biases[p.part].stored.clone() : ops.unpack(*p.linear->weight, p.part);
+    if (p.vector) return {nullptr, 0, &p.vector->stored};
+    if (bias) return {nullptr, 0, &p.linear->biases[p.part].stored};
+    return {p.linear->weight.get(), p.part, nullptr};
   }
   throw Error(concat("no place is known for the parameter ", quoted(name)));
+}
+
+Tensor copy_of(const ParameterPlace& place, Ops& ops) {
+  return place.weight ? ops.unpack(*place.weight, place.part) : place.stored->clone();
 }
 
 std::size_t vector_bytes(const std::vector<VectorParameter>& list) {
@@ -295,6 +300,19 @@ LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantiz
   return Loader(config, quantization, state, imported, ops, progress).load();
 }
 
+void for_each_parameter(
+    const LlamaConfig& config, const LlamaWeights& weights,
+    const std::function<void(const std::string& name, const ParameterPlace& place)>& visit) {
+  visit(kEmbedTokens, {weights.embedding.get(), 0, nullptr});
+  const std::vector<ParameterInfo> of_layer = layer_parameters(config);
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    for (const ParameterInfo& p : of_layer)
+      visit(layer_parameter(i, p.name), place_in(weights.layers[i], p.name));
+  }
+  visit(kFinalNorm, {nullptr, 0, &weights.final_norm.stored});
+  if (weights.head) visit(kLmHead, {weights.head.get(), 0, nullptr});
+}
+
 Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops,
                     const std::string& name) {
   if (name == kEmbedTokens) return ops.unpack(*weights.embedding, 0);
@@ -306,7 +324,7 @@ Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops&
   for (std::size_t i = 0; i < weights.layers.size(); ++i) {
     for (const ParameterInfo& p : of_layer) {
       if (name == layer_parameter(i, p.name))
-        return layer_parameter_of(weights.layers[i], ops, p.name);
+        return copy_of(place_in(weights.layers[i], p.name), ops);
     }
   }
   throw KeyError(

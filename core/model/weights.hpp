@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -45,6 +46,18 @@ std::vector<std::string> unexpected_names(const LlamaConfig& config, const State
 LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantization,
                           const StateDict& state, const std::string& source, Ops& ops,
                           const ProgressCallback& progress);
+
+// Where a parameter is: a part of a weight, or a vector.
+struct ParameterPlace {
+  const Weight* weight = nullptr;
+  std::size_t part = 0;
+  const Tensor* stored = nullptr;
+};
+
+// Every parameter under its HF name, in HF's order; a tied head is none.
+void for_each_parameter(
+    const LlamaConfig& config, const LlamaWeights& weights,
+    const std::function<void(const std::string& name, const ParameterPlace& place)>& visit);
 
 // One parameter again, in HF's layout. KeyError that names the nearest if there is none of that name.
 Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops,

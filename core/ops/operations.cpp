@@ -121,6 +121,8 @@ PackedLinear::PackedLinear(const std::vector<Tensor>& weights, DataType compute,
   check(!weights.empty(), "weights: expected at least one matrix, found none");
   check(ops_->can_compute(compute), "compute: expected float32 or bfloat16, found ",
         name_of(compute));
+  check(quantization || !quantization.int8_activations,
+        "quantization: expected \"int8\" or \"int4\" beside int8 activations, found none");
   std::vector<Tensor> parts;
   for (const Tensor& w : weights) {
     parts.push_back(weight_matrix("weights", w));

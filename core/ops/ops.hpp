@@ -45,6 +45,8 @@ class Weight {
   virtual std::int64_t outputs(std::size_t part) const = 0;
   virtual DataType dtype() const = 0;  // of the elements as they are kept; F32 of quantised ones
   virtual const QuantFormat& quant() const = 0;  // false if it is not quantised
+  // As of QuantizedRows: which input stands in each place; empty if they are in order.
+  virtual std::span<const std::int32_t> input_order() const { return {}; }
   virtual std::size_t nbytes() const = 0;
 };
 

@@ -124,7 +124,6 @@ std::vector<ExpectedTensor> quantized_tensors(const QuantizationScheme& scheme,
 
 bool is_quantized(const QuantizationScheme& scheme, const std::map<std::string, Tensor>& state,
                   const std::string& module) {
-  if (!scheme.covers(module)) return false;
   if (state.contains(module + "." + weight_name(scheme.layout)) &&
       scheme.layout != Layout::IntQuantized) {
     return true;

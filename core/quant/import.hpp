@@ -34,7 +34,7 @@ std::vector<ExpectedTensor> quantized_tensors(const QuantizationScheme& scheme,
                                               const std::string& module, std::int64_t outputs,
                                               std::int64_t inputs);
 
-// Whether `module` is to be found quantised in `state`: the scheme covers it, and there is no ordinary weight in its place.
+// Whether `module`, which the scheme is for, is to be found quantised in `state`: there is no ordinary weight in its place.
 bool is_quantized(const QuantizationScheme& scheme, const std::map<std::string, Tensor>& state,
                   const std::string& module);
 

@@ -26,6 +26,11 @@ constexpr QuantFormat by_rows(int bits, std::int64_t columns) {
   return {bits, groups * multiple, false};
 }
 
+// How many inputs share a scale, 0 if a whole row does: what `by_rows` and other formats are made from.
+constexpr std::int64_t group_size(const QuantFormat& format, std::int64_t columns) {
+  return format.group == by_rows(format.bits, columns).group ? 0 : format.group;
+}
+
 constexpr std::int64_t group_count(const QuantFormat& format, std::int64_t columns) {
   return (columns + format.group - 1) / format.group;
 }

@@ -35,6 +35,7 @@
 %ignore infinilm::RopeScaling;
 %ignore infinilm::LlamaConfig::rope_scaling;
 %ignore infinilm::LlamaConfig::quantization_config_json;
+%ignore infinilm::LlamaConfig::to_hf_json;
 
 // Follows other fields until it is set, hence two functions in C++ and one attribute here.
 %ignore infinilm::LlamaConfig::head_dim() const;

@@ -24,6 +24,7 @@
 %ignore infinilm::LlamaForCausalLM::forward(const Tensor&, const std::shared_ptr<KvCache>&, std::size_t, Frontend&);
 %ignore infinilm::LlamaForCausalLM::forward_packed(const std::vector<TokenIds>&, const std::vector<std::size_t>&,
                                                    const std::shared_ptr<KvCache>&, LogitRows, Frontend&);
+%ignore infinilm::LlamaForCausalLM::save_pretrained(const std::string&, const ProgressCallback&) const;
 %feature("docstring") infinilm::LlamaForCausalLM
     "A Llama-family language model: loads a HuggingFace directory, runs it, and lets one look inside.";
 %include "infinilm/model.hpp"
@@ -40,6 +41,13 @@
       const infinilm::Quantization& quantization = infinilm::Quantization()) {
     return infinilm::LlamaForCausalLM::from_pretrained(
         directory, {device, dtype, std::move(progress), kv_cache_dtype, quantization}, frontend);
+  }
+
+  /// Writes a HuggingFace directory that loads again to the same bits: config.json and model.safetensors, with the weights as
+  /// they are kept; quantised ones in compressed-tensors' pack-quantized format. `progress(done, total)` hears how many bytes are
+  /// written. A failure leaves what was there.
+  void save_pretrained(const std::string& directory, infinilm::ProgressCallback progress = nullptr) const {
+    $self->save_pretrained(directory, progress);
   }
 
   /// input_ids: int64 [tokens] or [batch, tokens] -> float32 logits [tokens, V] or [batch, tokens, V]; with

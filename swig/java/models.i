@@ -43,6 +43,15 @@
     return model;
   }
 
+  /** Writes a HuggingFace directory that loads again to the same bits. */
+  public void savePretrained(java.nio.file.Path directory) {
+    savePretrained(directory.toString());
+  }
+
+  public void savePretrained(java.nio.file.Path directory, ProgressListener progress) {
+    savePretrained(directory.toString(), progress);
+  }
+
   /** Its hooks fire in this model from now on; null detaches. */
   public void setHookRegistry(HookRegistry registry) {
     setHookRegistry(registry, "");

@@ -59,6 +59,7 @@ INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
 %rename(_from_pretrained) infinilm::LlamaForCausalLM::from_pretrained;
 %rename(_new_cache) infinilm::LlamaForCausalLM::new_cache;
 %rename(_forward) infinilm::LlamaForCausalLM::forward;
+%rename(_save_pretrained) infinilm::LlamaForCausalLM::save_pretrained;
 %rename(_set_hook_registry) infinilm::LlamaForCausalLM::set_hook_registry;
 %rename(_hook_registry) infinilm::LlamaForCausalLM::hook_registry;
 

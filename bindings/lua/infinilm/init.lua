@@ -65,8 +65,10 @@ engine.extend("Quantization", {
 engine.extend("HookRegistry", { metamethods = { __len = function(registry) return registry:size() end } })
 
 local forward = engine.LlamaForCausalLM.methods.forward
+local save_pretrained = engine.LlamaForCausalLM.methods.save_pretrained
 local set_hook_registry = engine.LlamaForCausalLM.methods.set_hook_registry
 
+local SAVE = options_of.names "progress"
 local FORWARD = options_of.names "cache logits_to_keep"
 local PLACING = options_of.names "device kv_cache_dtype quantization group_size activations"
 local LOAD = options_of.names "dtype progress"
@@ -89,6 +91,11 @@ engine.extend("LlamaForCausalLM", {
     forward = function(model, input_ids, options)
       options = options_of.read("forward", options, FORWARD)
       return forward(model, as_ids(input_ids), options.cache, options.logits_to_keep or 0)
+    end,
+    --- Writes a HuggingFace directory that loads again to the same bits. options: progress(done, total).
+    save_pretrained = function(model, directory, options)
+      options = options_of.read("save_pretrained", options, SAVE)
+      save_pretrained(model, directory, options.progress)
     end,
     generate = generation.generate,
     stream = generation.stream,

@@ -116,6 +116,23 @@ function TestModel.test_weights()
   support.assert_kind("KeyError", "model.norm.weight", model.get_parameter, model, "model.nrm.weight")
 end
 
+function TestModel.test_saving()
+  local folder = os.tmpname()
+  os.remove(folder)
+  local rounded = infinilm.load(os.getenv "INFINILM_SAMPLE_MODEL", { quantization = "int4" })
+  local last, all
+  rounded:save_pretrained(folder, { progress = function(done, total) last, all = done, total end })
+  lu.assertEquals(last, all)
+  local again = infinilm.load(folder)
+  lu.assertEquals(again:forward(PROMPT):totable(), rounded:forward(PROMPT):totable())
+  lu.assertEquals(tostring(again:quantization()), "int4 in groups of 32")
+  again:save_pretrained(folder)
+  support.assert_kind("OSError", "config.json", again.save_pretrained, again, folder .. "/config.json")
+  support.assert_kind("TypeError", "no option force", again.save_pretrained, again, folder, { force = true })
+  for _, name in ipairs { "config.json", "model.safetensors" } do lu.assertTrue(os.remove(folder .. "/" .. name)) end
+  lu.assertTrue(os.remove(folder)) -- nothing else was left
+end
+
 local function load(options) return infinilm.load(os.getenv "INFINILM_SAMPLE_MODEL", options) end
 
 function TestModel.test_load_options()

@@ -137,6 +137,20 @@ class ModelMethods:
         logits: Tensor = self._forward(input_ids, cache, logits_to_keep)  # type: ignore[attr-defined]
         return logits
 
+    def save_pretrained(
+        self,
+        directory: str | os.PathLike[str],
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """Write a HuggingFace directory that loads again to the same bits: config.json and model.safetensors.
+
+        Weights go out as they are kept, quantised ones in compressed-tensors' pack-quantized format.
+        ``progress(done, total)`` hears bytes. Each file is renamed into place when both are complete: a failure
+        (OSError, with the path) leaves what was there. ValueError for what HuggingFace's config.json cannot express,
+        and for quantised weights that are not finite.
+        """
+        self._save_pretrained(directory, progress)  # type: ignore[attr-defined]
+
     def set_hook_registry(self, registry: HookRegistry | None, prefix: str = "") -> None:
         """Call the registry's hooks from now on; None detaches. With a prefix p the points are called p_layer0_..."""
         self._set_hook_registry(registry, prefix)  # type: ignore[attr-defined]

@@ -124,6 +124,12 @@ class LoadedModel:
         pieces = generation.stream(self.model, ids, {**options, "cache": cache}, text=True)
         return pieces if stream else "".join(pieces)
 
+    def save_pretrained(
+        self, directory: str | os.PathLike[str], *, progress: Progress | bool = None
+    ) -> None:
+        """Write a HuggingFace directory; see ``LlamaForCausalLM.save_pretrained``."""
+        self.model.save_pretrained(directory, progress=progress)
+
     def __repr__(self) -> str:
         return f"LoadedModel({self.model!r}, {self.tokenizer!r})"
 

@@ -12,6 +12,7 @@ from . import engine
 from . import generation as _generation
 from .dtypes import DataType
 from .progress import Progress, reporting
+from .saving import copy_companions
 from .token_input import read_array
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class LlamaForCausalLM:
         share a scale, a multiple of 32; by default 32 for int4, a whole row for int8. Embedding and
         head are int8 by rows. ``activations="int8"`` rounds also what the weights are multiplied with,
         for a faster prefill; without it they count exactly. Of a checkpoint that is quantised already
-        (compressed-tensors, GPTQ, AWQ), ``quantization`` rounds only the rest, such as the head.
+        (compressed-tensors, GPTQ, AWQ), ``quantization`` rounds only the rest, such as the head, and
+        ``activations`` may come without it.
 
         Raises ``FileNotFoundError``, ``ValueError`` (a damaged or unsupported checkpoint, by file,
         tensor and value) or ``OSError``; a model is never half loaded.
@@ -248,6 +250,9 @@ class LlamaForCausalLM:
     def quantization(self) -> engine.Quantization:
         """How the weights are rounded: ``bits``, ``group_size``, ``int8_activations``; false if they are not.
 
+        Of a checkpoint that was quantised already, what its linear layers have in common; false if
+        they are not all alike.
+
         >>> import infinilm
         >>> folder = infinilm.sample_model()
         >>> print(infinilm.LlamaForCausalLM.from_pretrained(folder, quantization="int4").quantization)
@@ -276,6 +281,30 @@ class LlamaForCausalLM:
         stays as it was then.
         """
         self._engine.load_state_dict({name: _as_tensor(name, t) for name, t in state.items()})
+
+    def save_pretrained(
+        self, directory: str | os.PathLike[str], *, progress: Progress | bool = None
+    ) -> None:
+        """Write a HuggingFace directory that loads again to the same bits, quantised or not.
+
+        Weights go into ``model.safetensors`` as they are kept; quantised ones in the ``pack-quantized``
+        format of compressed-tensors. The tokenizer's files and ``generation_config.json`` are copied
+        from the directory that the model was loaded from. ``progress``: as in ``from_pretrained``.
+
+        Raises ``OSError`` (with the path) and leaves what was there; ``ValueError`` for a config that
+        HuggingFace's ``config.json`` cannot express, or quantised weights that are not finite.
+
+        >>> import infinilm, tempfile
+        >>> model = infinilm.LlamaForCausalLM.from_pretrained(infinilm.sample_model(), quantization="int4")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_pretrained(folder)
+        ...     print(infinilm.load(folder).model.quantization)
+        int4 in groups of 32
+        """
+        with reporting(progress, "saving weights") as callback:
+            self._engine.save_pretrained(directory, callback)
+        if self._directory is not None:
+            copy_companions(self._directory, directory)
 
     def get_parameter(self, name: str) -> engine.Tensor:
         """A copy of one parameter. Raises ``KeyError`` that names the nearest ones."""

@@ -110,6 +110,8 @@ struct LlamaConfig : ModelConfig {
   static LlamaConfig from_pretrained(const std::string& directory);
   /// Everything, also what HF cannot express.
   std::string to_json() const override;
+  /// The config.json that Transformers reads as the same model. ValueError for what it cannot express.
+  std::string to_hf_json() const;
   /// Writes `directory`/config.json (making the directory) that Transformers reads as the same model; ValueError for
   /// what it cannot express (several bos ids; biases other than none, q/k/v/o together).
   void save_pretrained(const std::string& directory) const;

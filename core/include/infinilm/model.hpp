@@ -78,8 +78,9 @@ class LlamaForCausalLM {
 
   LlamaConfig config() const;
   Device device() const;
-  DataType kv_cache_dtype() const;    ///< of the caches it makes
-  Quantization quantization() const;  ///< of its weights
+  DataType kv_cache_dtype() const;  ///< of the caches it makes
+  /// Of its weights: what was asked for, or what the checkpoint brought (none if its linear layers are not all alike).
+  Quantization quantization() const;
   bool is_loaded() const noexcept;
   std::size_t nbytes() const;  ///< of the packed weights
   /// Of the weights that every forward pass reads from end to end: all but an embedding that is not the head too.
@@ -105,6 +106,12 @@ class LlamaForCausalLM {
   void load_state_dict(const std::map<std::string, Tensor>& state);
   /// Copies in HF's names and layouts, in the dtype of the weights; of quantised ones what they stand for, F32.
   std::map<std::string, Tensor> state_dict() const;
+  /// Writes a HuggingFace directory that loads again to the same bits: config.json and model.safetensors, with the weights as they
+  /// are kept; quantised ones in compressed-tensors' pack-quantized format. `progress(done, total)` hears bytes. Each file is
+  /// renamed into place when both are complete, so that a failure (OsError, with the path) leaves what was there. ValueError
+  /// for what HF's config.json cannot express, and for quantised weights that are not finite.
+  void save_pretrained(const std::string& directory,
+                       const ProgressCallback& progress = nullptr) const;
   std::vector<std::string> parameter_names() const;
   Tensor get_parameter(const std::string& name) const;  ///< KeyError names the nearest
 

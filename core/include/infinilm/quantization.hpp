@@ -14,7 +14,8 @@ struct Quantization {
   bool int8_activations = false;  ///< what weights are multiplied with is rounded to 8 bits too
 
   /// `name`: "int8", "int4" or "" for none. `group_size`: a multiple of 32, or 0 for the usual: all inputs for int8, 32 for
-  /// int4. `activations`: "int8", or "" to keep them exact. ValueError for anything else.
+  /// int4. `activations`: "int8", or "" to keep them exact; without a name it is for weights that are quantised already. ValueError
+  /// for anything else.
   Quantization(const std::string& name = "", std::size_t group_size = 0,
                const std::string& activations = "");
 

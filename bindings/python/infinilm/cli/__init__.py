@@ -1,4 +1,4 @@
-"""The command line ``infinilm``: generate, chat, inspect, trace, bench."""
+"""The command line ``infinilm``: generate, chat, inspect, trace, quantize, bench."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import argparse
 import difflib
 from typing import Any, NoReturn
 
-from . import bench, chat, generate, inspect, trace
+from . import bench, chat, generate, inspect, quantize, trace
 
 _EXAMPLES = """\
 examples:
@@ -15,6 +15,7 @@ examples:
   infinilm chat --model ~/models/Qwen3-0.6B               a conversation
   infinilm inspect ~/models/Qwen3-0.6B                    what is in there, before loading it
   infinilm trace "ROMEO:" --points "layer#_output"        intermediate values, as a table
+  infinilm quantize ~/models/Qwen3-0.6B Qwen3-0.6B-int4   rounded weights, to be loaded as they are
   infinilm bench --shape 150m                             how fast it is here
 
 A model is a HuggingFace directory: config.json, tokenizer.json, *.safetensors.
@@ -72,7 +73,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (generate, chat, inspect, trace, bench):
+    for module in (generate, chat, inspect, trace, quantize, bench):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(
             name,

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from .common import model_directory
-from .table import format_table
+from .table import format_size, format_table
 
 USAGE = "[DIR] [options]"
 HELP = "show what a model directory holds, before loading it"
@@ -123,10 +123,12 @@ def _sizes(
         if missing:
             rows.append(("missing", f"{len(missing)} tensors, such as {min(missing)}"))
     for dtype, width in _BYTES.items():
-        rows.append((f"memory in {dtype}", _size(_held(parameters, stored, width))))
+        rows.append((f"memory in {dtype}", format_size(_held(parameters, stored, width))))
     token = 2 * config.num_hidden_layers * config.kv_dim() * 4
     full = token * config.max_sequence_length()
-    rows.append(("KV cache", f"{_size(token)} a token, {_size(full)} for the longest sequence"))
+    rows.append(
+        ("KV cache", f"{format_size(token)} a token, {format_size(full)} for the longest sequence")
+    )
     return rows
 
 
@@ -165,11 +167,3 @@ def _points(engine: Any, config: Any) -> list[tuple[str, ...]]:
             name = name.replace("layer0_", "layer{i}_", 1)
         rows.append((name, point.shape, point.shape_values, point.when.split(";")[0]))
     return rows
-
-
-def _size(nbytes: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if nbytes < 1024 or unit == "GiB":
-            break
-        nbytes /= 1024
-    return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Plain tables."""
+"""Plain tables, and sizes for people."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ def format_table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozense
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def format_size(nbytes: float) -> str:
+    """A number of bytes in the unit that fits."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if nbytes < 1024 or unit == "GiB":
+            break
+        nbytes /= 1024
+    return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"

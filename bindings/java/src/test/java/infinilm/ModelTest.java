@@ -107,6 +107,29 @@ class ModelTest {
     assertTrue(missing.getMessage().contains("model.norm.weight"));
   }
 
+  @Test
+  void saving() throws java.io.IOException {
+    Path folder = java.nio.file.Files.createTempDirectory("infinilm");
+    LlamaForCausalLM rounded = load(new LoadOptions().quantization("int4"));
+    long[] last = new long[2];
+    rounded.savePretrained(folder, (done, total) -> {
+      last[0] = done;
+      last[1] = total;
+    });
+    assertTrue(last[1] > 0);
+    assertEquals(last[1], last[0]);
+    LlamaForCausalLM again = LlamaForCausalLM.fromPretrained(folder);
+    assertArrayEquals(rounded.forward(PROMPT).toFloats(), again.forward(PROMPT).toFloats());
+    assertEquals("int4 in groups of 32", again.quantization().toString());
+    again.savePretrained(folder);
+    Path file = folder.resolve("config.json");
+    assertThrows(UncheckedIOException.class, () -> again.savePretrained(file));
+    for (String name : List.of("config.json", "model.safetensors")) {
+      java.nio.file.Files.delete(folder.resolve(name));
+    }
+    java.nio.file.Files.delete(folder); // nothing else was left
+  }
+
   private static LlamaForCausalLM load(LoadOptions options) {
     return LlamaForCausalLM.fromPretrained(Sample.DIRECTORY, options);
   }
