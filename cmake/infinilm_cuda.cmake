@@ -1,9 +1,12 @@
-# Whether the CUDA plug-in is built: INFINILM_CUDA = AUTO (if nvcc is found), ON or OFF. Sets with_cuda.
+# Whether the CUDA plug-in is built: INFINILM_CUDA = AUTO (if nvcc is found and this machine has a GPU, and for that GPU: the rest
+# would take minutes for nobody), ON (for all GPUs that are supported) or OFF. Sets with_cuda.
 
 set(with_cuda OFF)
 if(INFINILM_CUDA STREQUAL "AUTO" OR INFINILM_CUDA)
   if(INFINILM_SANITIZE)
     set(without_cuda "device code has no such sanitizer")
+  elseif(INFINILM_CUDA STREQUAL "AUTO" AND NOT EXISTS "/dev/nvidiactl" AND NOT EXISTS "/dev/dxg")
+    set(without_cuda "this machine has no NVIDIA GPU (ON builds for those of others)")
   else()
     include(CheckLanguage)
     check_language(CUDA)

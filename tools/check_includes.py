@@ -17,10 +17,10 @@ BELOW = {
     "io": {"base"},
     "config": {"base", "io"},
     "hooks": {"base"},
-    "ops": {"base"},
-    "cpu": {"base", "ops"},
-    "cuda": {"base", "ops"},
-    "quant": {"base", "io", "ops"},
+    "quant": {"base", "config", "io"},
+    "ops": {"base", "quant"},
+    "cpu": {"base", "ops", "quant"},
+    "cuda": {"base", "ops", "quant"},
     "model": {"base", "config", "hooks", "io", "ops", "quant"},
     "generate": {"base", "config", "hooks", "io", "model", "ops"},
 }
@@ -68,7 +68,7 @@ def check_include(file: Path, quote: str, target: str, core: Path) -> str | None
         return f'a public header includes "{target}"; only "infinilm/…" and the standard library'
     if not (core / target).is_file():
         return f"there is no core/{target}; includes are written from core/ or core/include/"
-    if head == folder or folder in ANYTHING or head in BELOW.get(folder, set()):
+    if head == folder or ANYTHING & set(file.parts) or head in BELOW.get(folder, set()):
         return None
     if file == FACTORY and head in DEVICES:
         return None

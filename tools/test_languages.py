@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build the engine for other languages, run their tests, and compare one script's output with Python's.
+"""Build the engine for other languages, run their tests, install them, and compare one script's output with Python's.
 
 A language whose tools are not on this machine is skipped, and the reason printed.
 
@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,24 +36,32 @@ def cached(build: Path, name: str) -> str:
     return found[1] if found else ""
 
 
-def example_command(build: Path, language: str) -> tuple[list[str | Path], dict[str, str]]:
+def example_command(
+    build: Path, installed: Path, language: str
+) -> tuple[list[str | Path], dict[str, str]]:
     """Give the command, without the model's directory, and the environment of a language's example."""
     if language == "lua":
-        scripts = ROOT / "bindings" / "lua"
+        (script,) = installed.glob("**/infinilm/init.lua")
+        (module,) = installed.glob("**/infinilm/engine.so")
+        scripts, modules = script.parents[1], module.parents[1]
+        # Without ";;", the default paths: nothing but what was installed is found.
         paths = {
-            "LUA_PATH": f"{scripts}/?.lua;{scripts}/?/init.lua;;",
-            "LUA_CPATH": f"{build}/swig/lua/?.so;;",
+            "LUA_PATH": f"{scripts}/?.lua;{scripts}/?/init.lua",
+            "LUA_CPATH": f"{modules}/?.so",
         }
         return [cached(build, "LUA_EXECUTABLE"), EXAMPLES / "look_inside.lua"], paths
-    (jar,) = (build / "swig" / "java").glob("infinilm-*.jar")
+    (jar,) = installed.glob("**/infinilm-*.jar")
     return [cached(build, "Java_JAVA_EXECUTABLE"), "-cp", jar, EXAMPLES / "LookInside.java"], {}
 
 
 def compare(build: Path, language: str) -> None:
-    """Run the example in Python and in the language; both have to print the same."""
+    """Run the example in Python and, as installed, in the language; both have to print the same."""
     expected = run(sys.executable, EXAMPLES / "look_inside.py", SAMPLE_MODEL)
-    command, environment = example_command(build, language)
-    if run(*command, SAMPLE_MODEL, **environment) != expected:
+    with tempfile.TemporaryDirectory() as name:
+        run("cmake", "--install", build, "--component", language, "--prefix", name)
+        command, environment = example_command(build, Path(name), language)
+        printed = run(*command, SAMPLE_MODEL, **environment)
+    if printed != expected:
         sys.exit(f"{language}: the example prints something else than Python's")
 
 

@@ -471,7 +471,7 @@ def test_sliding_windows(keys: dict[str, Any], window: int | None) -> None:
     [
         ({"model_type": "gpt2"}, ["model_type", "gpt2"]),
         ({"model_type": None, "architectures": ["GPT2LMHeadModel"]}, ["model_type", "GPT2"]),
-        ({"quantization_config": {"bits": 4}}, ["quantization_config", "bits"]),
+        ({"quantization_config": {"bits": 4}}, ["quantization_config", "quant_method"]),
         ({"num_experts": 8}, ["num_experts", "8"]),
         ({"num_local_experts": 8}, ["num_local_experts"]),
         ({"partial_rotary_factor": 0.5}, ["partial_rotary_factor", "0.5"]),

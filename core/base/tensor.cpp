@@ -31,15 +31,23 @@ Shape row_major(const Shape& shape) {
 
 // Elements from the first to one past the last that a view touches, for non-negative strides.
 std::int64_t extent(const Shape& shape, const Shape& strides) {
-  std::int64_t last = 0;
+  std::int64_t end = 1;
   for (std::size_t i = 0; i < shape.size(); ++i) {
     if (shape[i] == 0) return 0;
     std::int64_t step = 0;
     const bool overflow = __builtin_mul_overflow(shape[i] - 1, strides[i], &step) ||
-                          __builtin_add_overflow(last, step, &last);
+                          __builtin_add_overflow(end, step, &end);
     check<OverflowError>(!overflow, "a view of shape ", str_of(shape), " is too large");
   }
-  return last + 1;
+  return end;
+}
+
+// Bytes of that many elements, the last one rounded up.
+std::size_t bytes_of(std::int64_t count, DataType dtype, const Shape& shape) {
+  const auto bits = static_cast<std::int64_t>(bits_of(dtype));
+  check<OverflowError>(count <= (std::numeric_limits<std::int64_t>::max() - 7) / bits,
+                       "a tensor of shape ", str_of(shape), " is too large");
+  return static_cast<std::size_t>(count * bits + 7) / 8;
 }
 
 void copy_rows(const Tensor& from, std::size_t dim, const std::byte* source, std::byte*& target) {
@@ -91,26 +99,24 @@ Tensor::Tensor(std::shared_ptr<Buffer> buffer, DataType dtype, Shape shape, Shap
   check(strides_.size() == shape_.size(), "expected ", shape_.size(), " strides, found ",
         strides_.size());
   for (const std::int64_t s : strides_) check(s >= 0, "expected strides of 0 or more, found ", s);
-  const std::size_t bits =
-      count == 0 ? 0 : static_cast<std::size_t>(extent(shape_, strides_)) * bits_of(dtype_);
-  const std::size_t bytes = (bits + 7) / 8;
+  const std::size_t bytes = count == 0 ? 0 : bytes_of(extent(shape_, strides_), dtype_, shape_);
   check(offset <= buffer_->nbytes() && bytes <= buffer_->nbytes() - offset, "a view of ", bytes,
         " bytes at ", offset, " leaves its buffer of ", buffer_->nbytes(), " bytes");
   data_ = buffer_->data() + offset;
 }
 
 Tensor Tensor::empty(Shape shape, DataType dtype) {
-  const auto count = static_cast<std::size_t>(numel_of(shape));
-  check<OverflowError>(count <= std::numeric_limits<std::int64_t>::max() / size_of(dtype),
-                       "a tensor of shape ", str_of(shape), " is too large");
-  return Tensor(Buffer::host(count * size_of(dtype)), dtype, std::move(shape));
+  size_of(dtype);  // throws where an element is no whole bytes
+  const std::size_t bytes = bytes_of(numel_of(shape), dtype, shape);
+  return Tensor(Buffer::host(bytes), dtype, std::move(shape));
 }
 
 Tensor Tensor::borrow(void* data, DataType dtype, Shape shape, Shape strides, Device device,
                       std::shared_ptr<void> owner, bool read_only) {
   Tensor tensor;
-  const auto count = static_cast<std::size_t>(numel_of(shape));
-  tensor.buffer_ = std::make_shared<Buffer>(data, count * size_of(dtype), device, std::move(owner));
+  size_of(dtype);  // throws where an element is no whole bytes
+  const std::size_t bytes = bytes_of(numel_of(shape), dtype, shape);
+  tensor.buffer_ = std::make_shared<Buffer>(data, bytes, device, std::move(owner));
   tensor.data_ = static_cast<std::byte*>(data);
   tensor.dtype_ = dtype;
   tensor.strides_ = strides.empty() ? row_major(shape) : std::move(strides);

@@ -7,6 +7,7 @@
 
 #include "config/fields.hpp"
 #include "config/json_values.hpp"
+#include "config/quantization_config.hpp"
 #include "config/rope_scaling.hpp"
 #include "infinilm/config.hpp"
 #include "infinilm/error.hpp"
@@ -71,9 +72,11 @@ void drop_ignored_keys(Json& document, const std::string& model_type) {
 
 // Options that change what a model computes and that are not supported.
 void refuse_unsupported(const Json& document) {
-  for (const char* key : {"quantization_config", "compression_config", "per_layer_config"}) {
+  for (const char* key : {"compression_config", "per_layer_config"}) {
     if (given(document, key)) reject(key, "none (it is not supported)", document[key]);
   }
+  if (given(document, "quantization_config"))
+    read_quantization_scheme(dump_json(document["quantization_config"], false));
   for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts",
                           "num_experts_per_tok", "moe_intermediate_size"}) {
     if (given(document, key) && document[key] != 0) {

@@ -94,6 +94,11 @@ void LlamaConfig::save_pretrained(const std::string& directory) const {
   write_file(join_path(directory, "config.json"), text);
 }
 
+std::string LlamaConfig::quantization_config_json() const {
+  return dump_json(parse_json(extra_, "config", kExtraLimits).value("quantization_config", Json()),
+                   false);
+}
+
 std::string LlamaConfig::rope_scaling_json() const {
   return rope_scaling ? dump_json(rope_scaling_to_json(*rope_scaling), false) : "null";
 }

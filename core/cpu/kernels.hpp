@@ -205,8 +205,9 @@ struct Kernels {
       0;  // what K is padded to in panels of Format::Bf16 and in packed rows: an even number
   int rounded_strip = 0;  // rows in a strip of x that is rounded to bfloat16, kMaxStrip in others
 
-  // Up to so many rows are multiplied with quantised weights as integers; 0 where there are no instructions for it.
-  int integer_rows = 0;
+  // Up to so many rows that would be rounded to bfloat16 are multiplied with quantised weights as integers, and any number of
+  // others; 0 where there are no instructions for it.
+  std::int64_t integer_rows = 0;
 
   int strip(bool round_bf16) const noexcept { return round_bf16 ? rounded_strip : kMaxStrip; }
 

@@ -17,7 +17,7 @@ inline Kernels make_table(const char* name) {
   k.panels_per_task = kPanelsPerTask;
   k.depth_step = kDepthStep;
   k.rounded_strip = kRoundedStrip;
-  k.integer_rows = kNativeBf16 ? kMaxStrip : 0;
+  k.integer_rows = kIntegerRows;
   k.pack_rows = pack_rows;
   k.gemm = gemm;
   k.store = store_tile;

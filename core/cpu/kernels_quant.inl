@@ -10,6 +10,16 @@
 
 namespace infinilm::cpu::INFINILM_ISA {
 
+// Up to so many rows two planes of integers are faster than widening the weights to bfloat16. Three are always faster than
+// float32.
+#if defined(INFINILM_AMX)
+constexpr i64 kIntegerRows = 16;
+#elif defined(INFINILM_NATIVE_BF16)
+constexpr i64 kIntegerRows = 96;
+#else
+constexpr i64 kIntegerRows = 0;
+#endif
+
 struct Group {
   const u16* scales;
   const u8* zeros;  // null: the format's middle
@@ -93,159 +103,240 @@ inline void round_quantised(const std::byte* panel, const QuantFormat& format, i
   widen_columns<4>(panel, format, k0, eights(depth), put);
 }
 
-// One run of one row, see RunScale; columns from `valid` on count as zero.
-inline void pack_run(const float* x, i64 valid, i64 run, int planes, i8* out) {
-  float largest = 0.0f;
-  bool finite = true;
-  for (i64 k = 0; k < valid; ++k) {
-    const float magnitude = __builtin_fabsf(x[k]);
-    largest = magnitude > largest ? magnitude : largest;
-    finite = finite && magnitude <= 3.40282347e38f;
-  }
-  // The largest integers whose digits, from -128 to 127 each, fit into so many bytes.
-  const float top = planes == 3 ? 8355711.0f : planes == 2 ? 32639.0f : 127.0f;
-  const float scale = finite ? largest / top : __builtin_nanf("");
-  const float inverse = finite && scale > 0.0f ? 1.0f / scale : 0.0f;
-  RunScale sums = {scale, 0, 0};
-  for (i64 k = 0; k < run; ++k) {
-    const float v = k < valid && finite ? x[k] * inverse : 0.0f;
-    i32 rest = static_cast<i32>(v + (v < 0.0f ? -0.5f : 0.5f));
-    const i32 limit = static_cast<i32>(top);
-    rest = rest > limit ? limit : rest < -limit ? -limit : rest;
-    for (int p = planes - 1; p > 0; --p) {
-      const i8 digit = static_cast<i8>(rest);
-      out[p * run + k] = digit;
-      rest = (rest - digit) / 256;
-      sums.low += p == planes - 1 ? digit : digit * 256;
-    }
-    out[k] = static_cast<i8>(rest);
-    if (planes == 3) sums.high += rest;
-    if (planes == 2) sums.low += rest * 256;
-    if (planes == 1) sums.low += rest;
-  }
-  __builtin_memcpy(out + planes * run, &sums, sizeof sums);
+// Sixteen columns of x from k on, zeros from `valid` on.
+inline F load_columns(const float* x, i64 k, i64 valid) {
+  const i64 count = smaller(larger(valid - k, 0), kWidth);
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), x + k);
 }
 
-inline void pack_integers(const PackRows& p) {
-  const i64 run = integer_run(p.quant), bytes = integer_run_bytes(p.quant, p.planes);
+// The largest magnitude of a run; NaN if one of them is not finite.
+inline float largest_of_run(const float* x, i64 valid) {
+  __m512i most = _mm512_setzero_si512();  // magnitudes order as integers do, infinity and NaN last
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  for (i64 k = 0; k < valid; k += kWidth) {
+    const __m512i bits = _mm512_castps_si512(load_columns(x, k, valid));
+    most = _mm512_max_epu32(most, _mm512_and_si512(bits, magnitude));
+  }
+  const u32 bits = _mm512_reduce_max_epu32(most);
+  return bits < 0x7f800000u ? __builtin_bit_cast(float, bits) : __builtin_nanf("");
+}
+
+// The scale of a run, and what its values are multiplied with to become integers of at most `top`. All of a run that is as
+// good as zero, or not finite, becomes zeros.
+struct RunRange {
+  float scale;
+  float inverse;
+};
+inline RunRange range_of_run(float largest, float top) {
+  constexpr float kSmallest = 0x1p-120f;
+  if (!(largest >= kSmallest)) return {largest == largest ? 0.0f : largest, 0.0f};
+  return {largest / top, top / largest};
+}
+
+// The lowest byte of each integer, signed, taken off it: what is left is a multiple of 256, divided.
+inline __m512i take_digit(__m512i& rest) {
+  const __m512i digit = _mm512_srai_epi32(_mm512_slli_epi32(rest, 24), 24);
+  rest = _mm512_srai_epi32(_mm512_sub_epi32(rest, digit), 8);
+  return digit;
+}
+
+inline void store_bytes(i8* out, __m512i x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi32_epi8(x));
+}
+
+// One run of one row, see RunScale; columns from `valid` on count as zero.
+template <int kPlanes>
+inline void pack_run(const float* x, i64 valid, i64 run, i8* out) {
+  // The largest integers whose digits, from -128 to 127 each, fit into so many bytes; of three (8355711) a little less, for what
+  // the product with the inverse may be too large.
+  constexpr float kTop = kPlanes == 3 ? 8355700.0f : kPlanes == 2 ? 32639.0f : 127.0f;
+  const RunRange range = range_of_run(largest_of_run(x, valid), kTop);
+  __m512i low = _mm512_setzero_si512(), high = low;
+  for (i64 k = 0; k < run; k += kWidth) {
+    // Zeros, and not NaN, where the range is not finite: what is there is infinite or NaN, and so not to be multiplied.
+    const F v =
+        range.inverse == 0.0f ? zero() : mul(load_columns(x, k, valid), set1(range.inverse));
+    __m512i rest = _mm512_cvtps_epi32(v);
+    __m512i all = rest;
+#pragma GCC unroll 2
+    for (int p = kPlanes - 1; p > 0; --p) store_bytes(out + p * run + k, take_digit(rest));
+    store_bytes(out + k, rest);
+    if constexpr (kPlanes == 3) {
+      high = _mm512_add_epi32(high, rest);
+      all = _mm512_sub_epi32(all, _mm512_slli_epi32(rest, 16));
+    }
+    low = _mm512_add_epi32(low, all);
+  }
+  const RunScale sums = {range.scale, _mm512_reduce_add_epi32(low), _mm512_reduce_add_epi32(high)};
+  __builtin_memcpy(out + kPlanes * run, &sums, sizeof sums);
+}
+
+template <int kPlanes>
+inline void pack_integers_as(const PackRows& p) {
+  const i64 run = integer_run(p.quant), bytes = integer_run_bytes(p.quant, kPlanes);
   const i64 runs = group_count(p.quant, p.depth) * p.quant.group / run;
   const i64 begin = strip_row(p.rows, p.strip_begin), end = strip_row(p.rows, p.strip_end);
   for (i64 row = begin; row < end; ++row) {
     for (i64 i = 0; i < runs; ++i) {
       const i64 valid = smaller(larger(p.depth - i * run, 0), run);
-      pack_run(p.x + row * p.stride + i * run, valid, run, p.planes,
-               static_cast<i8*>(p.out) + (i * p.rows + row) * bytes);
+      pack_run<kPlanes>(p.x + row * p.stride + i * run, valid, run,
+                        static_cast<i8*>(p.out) + (i * p.rows + row) * bytes);
     }
   }
 }
 
-inline __m512i dot_bytes(__m512i sum, __m512i codes, const i8* four) {
-  i32 quad;
-  __builtin_memcpy(&quad, four, sizeof quad);
-  return _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(quad));
+inline void pack_integers(const PackRows& p) {
+  if (p.planes == 1) return pack_integers_as<1>(p);
+  if (p.planes == 2) return pack_integers_as<2>(p);
+  pack_integers_as<3>(p);
 }
 
-// The sums of codes times planes over one run, of all outputs of a panel.
-template <int kBits, int kPlanes>
-struct RunSums {
-  __m512i v[kPlanes][kVectors];
-
-  void add(const u32* codes, const i8* x, i64 run) {
-    for (auto& plane : v)
-      for (auto& sum : plane) sum = _mm512_setzero_si512();
-    const __m512i nibble = _mm512_set1_epi32(0x0f0f0f0f);
-    for (i64 k = 0; k < run; k += 8, codes += kNr * kBits / 4) {
-      __builtin_prefetch(codes + 1024, 0, 3);
-      __builtin_prefetch(codes + 1024 + 16, 0, 3);
-      __builtin_prefetch(codes + 1024 + 32, 0, 3);
-      __builtin_prefetch(codes + 1024 + 48, 0, 3);
+inline void prefetch_codes(const u32* codes) {
+  constexpr int kAhead = 1024;  // of 32 bits
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) {
-        const __m512i lanes = load_pairs(codes + j * kWidth);
-        __m512i first = lanes, second;
-        if constexpr (kBits == 8) {
-          second = load_pairs(codes + kNr + j * kWidth);
-        } else {
-          first = _mm512_and_si512(lanes, nibble);
-          second = _mm512_and_si512(_mm512_srli_epi32(lanes, 4), nibble);
-        }
+  for (int j = 0; j < kVectors; ++j) __builtin_prefetch(codes + kAhead + j * kWidth, 0, 3);
+}
+
+inline __m512i quad(const i8* four) {
+  i32 bits;
+  __builtin_memcpy(&bits, four, sizeof bits);
+  return _mm512_set1_epi32(bits);
+}
+
+// sum += codes (unsigned bytes) times four (signed bytes), lane by lane. Written out: gcc 12 gives the intrinsic's sums a
+// second register each, and so moves most of them through memory.
+inline void add_products(__m512i& sum, __m512i codes, __m512i four) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(codes), "v"(four));
+}
+
+// The codes of four columns in a vector of lanes.
+template <int kBits>
+inline __m512i four_codes(const u32* codes, int half) {
+  const __m512i lanes = load_pairs(codes);
+  if constexpr (kBits == 8) return lanes;
+  return _mm512_and_si512(half ? _mm512_srli_epi32(lanes, 4) : lanes,
+                          _mm512_set1_epi32(0x0f0f0f0f));
+}
+
+inline __m512i zero_points(const Group& group, int bits, int n) {
+  if (!group.zeros) return _mm512_set1_epi32(1 << (bits - 1));
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(group.zeros + n)));
+}
+
+// -zero * sum in every lane of a vector of outputs: what the sum of codes times x begins with.
+inline __m512i zero_terms(const Group& group, int bits, int n, i32 sum) {
+  if (!group.zeros) return _mm512_set1_epi32(-sum * (1 << (bits - 1)));
+  const __m512i negative = _mm512_set1_epi32(-sum);
+  return _mm512_mullo_epi32(zero_points(group, bits, n), negative);
+}
+
+// c [kRows][kNr] (+)= one run of some rows times one of a group. Rows of x lie `stride` bytes apart.
+template <int kBits, int kPlanes, int kRows>
+inline void integer_tile(const Group& group, const u32* codes, const i8* x, i64 stride, i64 run,
+                         float* c, bool first) {
+  __m512i sums[kRows][kPlanes][kVectors];
+  RunScale scales[kRows];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+    __builtin_memcpy(&scales[r], x + r * stride + kPlanes * run, sizeof scales[r]);
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) {
+#pragma GCC unroll 3
+      for (int p = 0; p < kPlanes; ++p) sums[r][p][j] = _mm512_setzero_si512();
+      sums[r][kPlanes - 1][j] = zero_terms(group, kBits, j * kWidth, scales[r].low);
+      if (kPlanes == 3) sums[r][0][j] = zero_terms(group, kBits, j * kWidth, scales[r].high);
+    }
+  }
+  constexpr int kHalves = kBits == 8 ? 1 : 2;  // fours of columns in a lane
+  for (i64 k = 0; k < run; k += 4 * kHalves, codes += kNr) {
+    prefetch_codes(codes);
+#pragma GCC unroll 2
+    for (int half = 0; half < kHalves; ++half) {
+      __m512i w[kVectors];
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) w[j] = four_codes<kBits>(codes + j * kWidth, half);
+#pragma GCC unroll 6
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 3
         for (int p = 0; p < kPlanes; ++p) {
-          v[p][j] = dot_bytes(v[p][j], first, x + p * run + k);
-          v[p][j] = dot_bytes(v[p][j], second, x + p * run + k + 4);
+          const __m512i four = quad(x + r * stride + p * run + k + half * 4);
+#pragma GCC unroll 4
+          for (int j = 0; j < kVectors; ++j) {
+            add_products(sums[r][p][j], w[j], four);
+          }
         }
       }
+      asm volatile(""
+                   :
+                   :
+                   : "memory");  // no load before its turn: the sums take nearly all registers
     }
   }
-
-  // Planes put together, the zero taken off, in units of x's scale.
-  F value(int j, __m512i zero_point, const RunScale& x) const {
-    __m512i low = v[kPlanes - 1][j];
-    if constexpr (kPlanes > 1) {
-      low = _mm512_add_epi32(low, _mm512_slli_epi32(v[kPlanes - 2][j], 8));
-    }
-    low = _mm512_sub_epi32(low, _mm512_mullo_epi32(zero_point, _mm512_set1_epi32(x.low)));
-    F sum = _mm512_cvtepi32_ps(low);
-    if constexpr (kPlanes == 3) {
-      const __m512i high =
-          _mm512_sub_epi32(v[0][j], _mm512_mullo_epi32(zero_point, _mm512_set1_epi32(x.high)));
-      sum = fma(_mm512_cvtepi32_ps(high), set1(65536.0f), sum);
-    }
-    return sum;
-  }
-};
-
-// c [rows][kNr] (+)= one run of the rows times one of a group.
-template <int kBits, int kPlanes>
-inline void integer_run_of(const Group& group, const u32* codes, const std::byte* x, i64 rows,
-                           i64 run, float* c, bool first) {
-  for (i64 row = 0; row < rows; ++row, x += kPlanes * run + 16, c += kNr) {
-    RunSums<kBits, kPlanes> sums;
-    sums.add(codes, reinterpret_cast<const i8*>(x), run);
-    RunScale scale;
-    __builtin_memcpy(&scale, x + kPlanes * run, sizeof scale);
-    for (int j = 0; j < kVectors; ++j) {
-      const int n = j * kWidth;
-      __m512i zero_point = _mm512_set1_epi32(1 << (kBits - 1));
-      if (group.zeros) {
-        zero_point = _mm512_cvtepu8_epi32(
-            _mm_loadu_si128(reinterpret_cast<const __m128i*>(group.zeros + n)));
+#pragma GCC unroll 4
+  for (int j = 0; j < kVectors; ++j) {
+    const F scale = f16(group.scales + j * kWidth);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+      __m512i low = sums[r][kPlanes - 1][j];
+      if constexpr (kPlanes > 1) {
+        low = _mm512_add_epi32(low, _mm512_slli_epi32(sums[r][kPlanes - 2][j], 8));
       }
-      const F w = mul(f16(group.scales + n), set1(scale.scale));
-      const F before = first ? zero() : load(c + n);
-      store(c + n, fma(sums.value(j, zero_point, scale), w, before));
+      F sum = _mm512_cvtepi32_ps(low);
+      if constexpr (kPlanes == 3) {
+        sum = fma(_mm512_cvtepi32_ps(sums[r][0][j]), set1(65536.0f), sum);
+      }
+      float* to = c + r * kNr + j * kWidth;
+      store(to, fma(sum, mul(scale, set1(scales[r].scale)), first ? zero() : load(to)));
+    }
+  }
+}
+
+// The same for any number of rows, kRows at a time.
+template <int kBits, int kPlanes, int kRows>
+inline void integer_tiles(const Group& group, const u32* codes, const i8* x, i64 stride, i64 rows,
+                          i64 run, float* c, bool first) {
+  for (; rows >= kRows; rows -= kRows, x += kRows * stride, c += kRows * kNr) {
+    integer_tile<kBits, kPlanes, kRows>(group, codes, x, stride, run, c, first);
+  }
+  if constexpr (kRows > 1) {
+    if (rows > 0) {
+      integer_tiles<kBits, kPlanes, kRows - 1>(group, codes, x, stride, rows, run, c, first);
     }
   }
 }
 
 template <int kBits, int kPlanes>
-inline void integer_panel(const GemmTask& t, const std::byte* panel, float* c) {
+inline void integer_panel(const GemmTask& t, const std::byte* panel, i64 row, i64 rows, float* c) {
+  constexpr int kTileRows = kPlanes == 1 ? 6 : kPlanes == 2 ? 3 : 2;  // 24 sums in registers
   const i64 run = integer_run(t.quant), bytes = integer_run_bytes(t.quant, kPlanes);
-  const std::byte* x = static_cast<const std::byte*>(t.a);
+  const i8* x = static_cast<const i8*>(t.a) + row * bytes;
   bool first = true;
   for (i64 g = 0; g < group_count(t.quant, t.depth); ++g) {
     const Group group = group_at(panel, t.quant, g);
     for (i64 k = 0; k < t.quant.group; k += run, x += bytes * t.rows, first = false) {
-      integer_run_of<kBits, kPlanes>(group, group.codes + k * kNr * kBits / 32, x, t.rows, run, c,
-                                     first);
+      integer_tiles<kBits, kPlanes, kTileRows>(group, group.codes + k * kNr * kBits / 32, x, bytes,
+                                               rows, run, c, first);
     }
   }
 }
 
-// All rows are one strip.
+template <int kBits>
+inline void integer_panel_of(const GemmTask& t, const std::byte* panel, i64 row, i64 rows,
+                             float* c) {
+  if (t.planes == 1) return integer_panel<kBits, 1>(t, panel, row, rows, c);
+  if (t.planes == 2) return integer_panel<kBits, 2>(t, panel, row, rows, c);
+  integer_panel<kBits, 3>(t, panel, row, rows, c);
+}
+
 inline void gemm_integers(const GemmTask& t) {
+  const i64 row = strip_row(t.rows, t.strip_begin);
+  const i64 rows = strip_row(t.rows, t.strip_end) - row;
   for (int p = 0; p < t.panel_count; ++p) {
-    float* c = t.out + p * t.rows * kNr;
-    const bool four = t.quant.bits == 4;
-    switch (t.planes) {
-      case 1:
-        four ? integer_panel<4, 1>(t, t.panels[p], c) : integer_panel<8, 1>(t, t.panels[p], c);
-        break;
-      case 2:
-        four ? integer_panel<4, 2>(t, t.panels[p], c) : integer_panel<8, 2>(t, t.panels[p], c);
-        break;
-      default:
-        four ? integer_panel<4, 3>(t, t.panels[p], c) : integer_panel<8, 3>(t, t.panels[p], c);
+    float* c = t.out + p * rows * kNr;
+    if (t.quant.bits == 4) {
+      integer_panel_of<4>(t, t.panels[p], row, rows, c);
+    } else {
+      integer_panel_of<8>(t, t.panels[p], row, rows, c);
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "cpu/int8_rows.hpp"
 #include "cpu/pool.hpp"
 #include "cpu/scratch.hpp"
 #include "infinilm/error.hpp"
@@ -49,11 +50,13 @@ class Product {
         x_(x),
         weight_(weight),
         pairs_(pairs),
-        planes_(weight.quant() && x.rows <= kernels.integer_rows ? weight.planes() : 0),
+        planes_(planes_of(kernels, x, weight)),
         strip_(planes_ ? kMaxStrip : kernels.strip(weight.round_bf16())),
-        chunk_rows_(weight.quant() ? kQuantisedChunkRows : kChunkRows) {
+        chunk_rows_(weight.quant() && planes_ == 0 ? kWidenedChunkRows : kChunkRows) {
     const std::int64_t chunks =
         (strip_count(std::min(x.rows, kRowBlock), strip_) + chunk_strips() - 1) / chunk_strips();
+    if (!weight.input_order().empty()) gather_columns();
+    if (weight.int8_activations() && planes_ == 0) round_rows();
     std::int64_t panels = 0;
     const std::size_t parts = pairs ? 1 : weight.parts();
     for (std::size_t p = 0; p < parts; ++p) panels += weight.panels(p);
@@ -78,7 +81,34 @@ class Product {
   // Rows that are packed at a time: bounds the memory for them.
   static constexpr std::int64_t kRowBlock = kChunkRows * 8;
   // Widening a quantised panel is worth more rows.
-  static constexpr int kQuantisedChunkRows = 4 * kChunkRows;
+  static constexpr int kWidenedChunkRows = 4 * kChunkRows;
+
+  static int planes_of(const Kernels& kernels, const Matrix& x, const PackedWeight& weight) {
+    if (!weight.quant() || kernels.integer_rows == 0) return 0;
+    return weight.round_bf16() && x.rows > kernels.integer_rows ? 0 : weight.planes();
+  }
+
+  // Into the order in which the weight keeps them.
+  void gather_columns() {
+    const std::vector<std::int32_t>& order = weight_.input_order();
+    const Matrix gathered = {gathered_.floats(x_.rows * x_.cols), x_.rows, x_.cols, x_.cols};
+    for_rows(x_.rows, x_.cols, [&](std::int64_t r) {
+      const float* from = x_.row(r);
+      float* to = gathered.row(r);
+      for (std::size_t k = 0; k < order.size(); ++k) to[k] = from[order[k]];
+    });
+    x_ = gathered;
+  }
+
+  // To int8 and back, where no instructions multiply integers.
+  void round_rows() {
+    const Matrix rounded = {rounded_.floats(x_.rows * x_.cols), x_.rows, x_.cols, x_.cols};
+    for_rows(x_.rows, x_.cols, [&](std::int64_t r) {
+      round_to_int8(x_.row(r), x_.cols, integer_run(weight_.quant()), rounded.row(r));
+    });
+    x_ = rounded;
+  }
+
   // Strips that one task multiplies.
   std::int64_t chunk_strips() const { return chunk_rows_ / strip_; }
   // Bytes of the packed rows.
@@ -165,6 +195,8 @@ class Product {
   int strip_;
   int chunk_rows_;
   std::vector<Group> groups_;
+  Scratch gathered_;
+  Scratch rounded_;
 };
 
 const float* bias_at(std::span<const float* const> bias, std::size_t part, std::int64_t column) {
@@ -179,8 +211,9 @@ std::unique_ptr<Weight> OpsCpu::pack(std::span<const Tensor> parts, DataType com
 }
 
 std::unique_ptr<Weight> OpsCpu::pack_quantized(std::span<const QuantizedRows* const> parts,
-                                               DataType compute, const RowsPacked& packed) {
-  return std::make_unique<PackedWeight>(kernels_, parts, compute, packed);
+                                               DataType compute, bool int8_activations,
+                                               const RowsPacked& packed) {
+  return std::make_unique<PackedWeight>(kernels_, parts, compute, int8_activations, packed);
 }
 
 QuantizedMatrix OpsCpu::unpack_quantized(const Weight& weight, std::size_t part) {

@@ -25,7 +25,8 @@ class OpsCpu final : public Ops {
   std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
                                const PartPacked& packed) override;
   std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
-                                         DataType compute, const RowsPacked& packed) override;
+                                         DataType compute, bool int8_activations,
+                                         const RowsPacked& packed) override;
   QuantizedMatrix unpack_quantized(const Weight& weight, std::size_t part) override;
   Tensor unpack(const Weight& weight, std::size_t part) override;
 

@@ -27,13 +27,9 @@ struct Eight {
 
 Eight join(const QuantFormat& f, const std::uint8_t* codes) {
   Eight e{};
-  for (int i = 0; i < 8; ++i) {
-    if (f.bits == 8) {
-      e.bytes[i] = codes[i];
-    } else {
-      e.bytes[i % 4] = static_cast<std::uint8_t>(e.bytes[i % 4] | codes[i] << (i / 4 * 4));
-    }
-  }
+  std::memcpy(e.bytes, codes, 8);
+  if (f.bits == 8) return e;
+  for (int i = 0; i < 4; ++i) e.bytes[i] = static_cast<std::uint8_t>(codes[i] | codes[i + 4] << 4);
   return e;
 }
 
@@ -63,9 +59,11 @@ void write_row(std::byte* panel, const QuantFormat& f, int nr, int n, const Quan
     if (f.zeros) panel[at.zero] = static_cast<std::byte>(zero);
     for (std::size_t k = 0; k < static_cast<std::size_t>(f.group); k += 8) {
       const std::size_t column = g * static_cast<std::size_t>(f.group) + k;
-      std::uint8_t codes[8];
-      for (std::size_t i = 0; i < 8; ++i) {
-        codes[i] = column + i < row.codes.size() ? row.codes[column + i] : zero;
+      std::uint8_t codes[8] = {zero, zero, zero, zero, zero, zero, zero, zero};
+      if (column + 8 <= row.codes.size()) {
+        std::memcpy(codes, row.codes.data() + column, 8);
+      } else if (column < row.codes.size()) {
+        std::memcpy(codes, row.codes.data() + column, row.codes.size() - column);
       }
       const Eight eight = join(f, codes);
       for_lanes(f, nr, n, at.codes, k, [&](std::size_t offset, std::size_t byte) {

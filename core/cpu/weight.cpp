@@ -75,15 +75,22 @@ PackedWeight::PackedWeight(const Kernels& kernels, std::span<const Tensor> parts
 }
 
 PackedWeight::PackedWeight(const Kernels& kernels, std::span<const QuantizedRows* const> parts,
-                           DataType compute, const RowsPacked& packed)
+                           DataType compute, bool int8_activations, const RowsPacked& packed)
     : kernels_(kernels),
       inputs_(parts.front()->inputs()),
       format_(Format::Quantised),
       quant_(parts.front()->format()),
-      round_bf16_(compute == DataType::BF16) {
+      round_bf16_(compute == DataType::BF16),
+      int8_activations_(int8_activations) {
+  const auto order = parts.front()->input_order();
+  input_order_.assign(order.begin(), order.end());
   panel_bytes_ = static_cast<std::size_t>(quantised_panel_bytes(quant_, inputs_, kernels.nr));
   std::vector<std::int64_t> outputs;
-  for (const QuantizedRows* source : parts) outputs.push_back(source->outputs());
+  for (const QuantizedRows* source : parts) {
+    check(std::ranges::equal(source->input_order(), input_order_),
+          "expected matrices that share their input in one order of its columns");
+    outputs.push_back(source->outputs());
+  }
   lay_out(outputs);
   const std::int64_t run = panels_in_run(panel_bytes_);
   for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -130,7 +137,7 @@ QuantizedMatrix PackedWeight::unpack_quantized(std::size_t part) const {
   const std::int64_t outputs = parts_[part].outputs, groups = group_count(quant_, inputs_);
   QuantizedMatrix m{quant_, Tensor::empty({outputs, inputs_}, DataType::U8),
                     Tensor::empty({outputs, groups}, DataType::F32),
-                    Tensor::empty({outputs, groups}, DataType::U8)};
+                    Tensor::empty({outputs, groups}, DataType::U8), input_order_};
   std::memset(m.zeros.data(), quant_.middle(), m.zeros.nbytes());
   auto* codes = reinterpret_cast<std::uint8_t*>(m.codes.data());
   auto* scales = reinterpret_cast<float*>(m.scales.data());
@@ -157,7 +164,8 @@ void PackedWeight::widen_row(std::size_t part, std::int64_t row, float* out) con
   for (std::int64_t k = 0; k < inputs_; ++k) {
     const auto column = static_cast<std::size_t>(k), g = static_cast<std::size_t>(k / quant_.group);
     const int zero = quant_.zeros ? buffer.zeros[g] : quant_.middle();
-    out[k] = static_cast<float>(buffer.codes[column] - zero) * buffer.scales[g];
+    const std::int64_t input = input_order_.empty() ? k : input_order_[column];
+    out[input] = static_cast<float>(buffer.codes[column] - zero) * buffer.scales[g];
   }
 }
 

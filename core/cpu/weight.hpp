@@ -19,7 +19,7 @@ class PackedWeight final : public Weight {
                const PartPacked& packed);
   // As Ops::pack_quantized.
   PackedWeight(const Kernels& kernels, std::span<const QuantizedRows* const> parts,
-               DataType compute, const RowsPacked& packed);
+               DataType compute, bool int8_activations, const RowsPacked& packed);
 
   std::int64_t inputs() const override { return inputs_; }
   std::size_t parts() const override { return parts_.size(); }
@@ -30,9 +30,12 @@ class PackedWeight final : public Weight {
 
   Format format() const noexcept { return format_; }
   // Signed bytes of each value of x where it is multiplied as integers.
-  int planes() const noexcept { return round_bf16_ ? 2 : 3; }
+  int planes() const noexcept { return int8_activations_ ? 1 : round_bf16_ ? 2 : 3; }
+  bool int8_activations() const noexcept { return int8_activations_; }
+  // Which column of x stands in each place; empty: in their order.
+  const std::vector<std::int32_t>& input_order() const noexcept { return input_order_; }
   // x is to be rounded to bfloat16.
-  bool round_bf16() const noexcept { return round_bf16_; }
+  bool round_bf16() const noexcept { return round_bf16_ && !int8_activations_; }
   std::int64_t panels(std::size_t part) const noexcept;
   const std::byte* panel(std::size_t part, std::int64_t index) const noexcept;
   // All rows of one part as they are kept; quantised ones as float32.
@@ -58,6 +61,8 @@ class PackedWeight final : public Weight {
   Format format_ = Format::F32;
   QuantFormat quant_;
   bool round_bf16_ = false;
+  bool int8_activations_ = false;
+  std::vector<std::int32_t> input_order_;
   std::size_t panel_bytes_ = 0;
   std::vector<Part> parts_;
   std::shared_ptr<Buffer> memory_;

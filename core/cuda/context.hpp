@@ -13,7 +13,7 @@
 #include <vector>
 
 #if defined(INFINILM_CUDA_EMULATED)
-#include "emulation.hpp"
+#include "cuda/tests/emulation.hpp"
 #else
 #include <cuda_runtime.h>
 #endif

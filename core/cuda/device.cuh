@@ -11,7 +11,7 @@
 
 #if defined(INFINILM_CUDA_EMULATED)
 #include "base/half.hpp"
-#include "emulation.hpp"
+#include "cuda/tests/emulation.hpp"
 #define INFINILM_SHARED_MEMORY(name) \
   unsigned char* name = static_cast<unsigned char*>(emulation::dynamic_shared())
 #else

@@ -164,7 +164,16 @@ std::unique_ptr<Weight> OpsCuda::pack(std::span<const Tensor> parts, DataType co
 }
 
 std::unique_ptr<Weight> OpsCuda::pack_quantized(std::span<const QuantizedRows* const> parts,
-                                                DataType compute, const RowsPacked& packed) {
+                                                DataType compute, bool int8_activations,
+                                                const RowsPacked& packed) {
+  check(!int8_activations,
+        "activations=\"int8\" is not supported on CUDA; leave it out: x counts exactly then");
+  for (const QuantizedRows* part : parts) {
+    check(
+        part->input_order().empty(),
+        "a checkpoint whose inputs are in another order (act-order) is not supported on CUDA; use "
+        "device=\"cpu\"");
+  }
   submit();
   return std::make_unique<CudaWeight>(context_, parts, compute, packed);
 }

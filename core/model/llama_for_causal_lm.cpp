@@ -139,10 +139,12 @@ LlamaConfig with_compute_dtype(LlamaConfig config, const Ops& ops) {
 }  // namespace
 
 LlamaForCausalLM::LlamaForCausalLM(const LlamaConfig& config, const std::string& device,
-                                   std::optional<DataType> kv_cache_dtype)
+                                   std::optional<DataType> kv_cache_dtype,
+                                   const Quantization& quantization)
     : config_(with_compute_dtype(config, *ops_for(Device(device)))),
       device_(device),
       kv_cache_dtype_(kv_cache_dtype.value_or(config_.dtype)),
+      quantization_(quantization),
       hooks_(std::make_shared<HookConnection>(nullptr, config.num_hidden_layers, "")) {
   config_.check();
   ops_for(device_)->kv_block_bytes(1, 1, kv_cache_dtype_);  // throws for what the device has not
@@ -158,13 +160,14 @@ std::shared_ptr<LlamaForCausalLM> LlamaForCausalLM::from_pretrained(const std::s
     check_compute_dtype(*options.dtype, *ops_for(Device(options.device)));
     config.dtype = *options.dtype;
   }
-  auto model = std::make_shared<LlamaForCausalLM>(config, options.device, options.kv_cache_dtype);
+  auto model = std::make_shared<LlamaForCausalLM>(config, options.device, options.kv_cache_dtype,
+                                                  options.quantization);
   const LlamaConfig& own = model->config_;
   const Checkpoint checkpoint = Checkpoint::open(directory);
   const auto ops = ops_for(model->device_);
   if (const std::string advice = ops->advice(); !advice.empty()) frontend.warn(advice);
-  LlamaWeights weights =
-      load_weights(own, checkpoint.tensors, checkpoint.source, *ops, options.progress);
+  LlamaWeights weights = load_weights(own, model->quantization_, checkpoint.tensors,
+                                      checkpoint.source, *ops, options.progress);
   const std::vector<std::string> extra = unexpected_names(own, checkpoint.tensors);
   if (!extra.empty()) {
     frontend.warn(concat(checkpoint.source, ": ", extra.size(),
@@ -177,6 +180,7 @@ std::shared_ptr<LlamaForCausalLM> LlamaForCausalLM::from_pretrained(const std::s
 LlamaConfig LlamaForCausalLM::config() const { return config_; }
 Device LlamaForCausalLM::device() const { return device_; }
 DataType LlamaForCausalLM::kv_cache_dtype() const { return kv_cache_dtype_; }
+Quantization LlamaForCausalLM::quantization() const { return quantization_; }
 
 bool LlamaForCausalLM::is_loaded() const noexcept {
   const std::lock_guard lock(mutex_);
@@ -251,7 +255,8 @@ void LlamaForCausalLM::load_state_dict(const std::map<std::string, Tensor>& stat
   check(extra.empty(), "the state dict has ", extra.size(),
         " names that the model does not, such as ", extra.empty() ? "" : quoted(extra.front()));
   const auto ops = ops_for(device_);
-  LlamaWeights weights = load_weights(config_, state, "the state dict", *ops, nullptr);
+  LlamaWeights weights =
+      load_weights(config_, quantization_, state, "the state dict", *ops, nullptr);
   auto llama = std::make_shared<const Llama>(config_, ops, std::move(weights));
   const std::lock_guard lock(mutex_);
   llama_.swap(llama);

@@ -9,7 +9,9 @@
 #include "base/nearest.hpp"
 #include "infinilm/error.hpp"
 #include "io/mapped_file.hpp"
+#include "model/imported.hpp"
 #include "model/parameters.hpp"
+#include "quant/quantized_rows.hpp"
 
 namespace infinilm {
 namespace {
@@ -17,27 +19,15 @@ namespace {
 // Complaints are listed up to this many: a wrong directory would give thousands.
 constexpr std::size_t kMostComplaints = 8;
 
-bool is_computable(DataType dtype) {
-  return dtype == DataType::F32 || dtype == DataType::F16 || dtype == DataType::BF16;
-}
-
 // Collects what is wrong with a state dict.
 class Review {
  public:
-  Review(const StateDict& state, std::string source) : state_(state), source_(std::move(source)) {}
+  Review(const StateDict& state, const ImportedModules& imported, std::string source)
+      : state_(state), imported_(imported), source_(std::move(source)) {}
 
-  void expect(const std::string& name, const Shape& shape) {
-    const auto found = state_.find(name);
-    if (found == state_.end())
-      return complain(concat("missing ", quoted(name), " ", str_of(shape)));
-    const Tensor& t = found->second;
-    if (t.shape() != shape) {
-      return complain(
-          concat(quoted(name), ": expected shape ", str_of(shape), ", found ", str_of(t.shape())));
-    }
-    if (!is_computable(t.dtype())) {
-      complain(concat(quoted(name), ": expected dtype float32, float16 or bfloat16, found ",
-                      name_of(t.dtype())));
+  void expect(const ParameterInfo& parameter) {
+    for (const ExpectedTensor& tensor : imported_.tensors_of(parameter)) {
+      if (const auto fault = fault_of(tensor, state_)) complain(*fault);
     }
   }
   bool is_full() const noexcept { return complaints_.size() >= kMostComplaints; }
@@ -54,39 +44,46 @@ class Review {
   }
 
   const StateDict& state_;
+  const ImportedModules& imported_;
   std::string source_;
   std::vector<std::string> complaints_;
 };
 
 // Layer by layer, stopping at the first few complaints: the number of layers is the file's word.
-void review(const LlamaConfig& config, const StateDict& state, const std::string& source) {
-  Review review(state, source);
-  const ParameterInfo embedding = embedding_parameter(config);
-  review.expect(embedding.name, embedding.shape);
+void review(const LlamaConfig& config, const StateDict& state, const ImportedModules& imported,
+            const std::string& source) {
+  Review review(state, imported, source);
+  review.expect(embedding_parameter(config));
   const std::vector<ParameterInfo> of_layer = layer_parameters(config);
   for (std::size_t i = 0; i < config.num_hidden_layers && !review.is_full(); ++i) {
-    for (const ParameterInfo& p : of_layer) review.expect(layer_parameter(i, p.name), p.shape);
+    for (const ParameterInfo& p : of_layer) review.expect({layer_parameter(i, p.name), p.shape});
   }
-  for (const ParameterInfo& p : head_parameters(config)) review.expect(p.name, p.shape);
+  for (const ParameterInfo& p : head_parameters(config)) review.expect(p);
   review.finish();
 }
 
 // Takes the parameters of one model out of a state dict that has passed the review.
 class Loader {
  public:
-  Loader(const LlamaConfig& config, const StateDict& state, Ops& ops,
-         const ProgressCallback& progress)
-      : config_(config), state_(state), ops_(ops), progress_(progress) {
+  Loader(const LlamaConfig& config, const Quantization& quantization, const StateDict& state,
+         const ImportedModules& imported, Ops& ops, const ProgressCallback& progress)
+      : config_(config),
+        quantization_(quantization),
+        state_(state),
+        imported_(imported),
+        ops_(ops),
+        progress_(progress),
+        of_layer_(layer_parameters(config)) {
     for (const auto& [name, tensor] : state) total_ += tensor.nbytes();
   }
 
   LlamaWeights load() {
     LlamaWeights w;
-    w.embedding = pack({embedding_parameter(config_).name});
+    w.embedding = vocabulary(embedding_parameter(config_));
     w.layers.reserve(config_.num_hidden_layers);
     for (std::size_t i = 0; i < config_.num_hidden_layers; ++i) w.layers.push_back(layer(i));
     w.final_norm = vector(kFinalNorm);
-    if (!config_.tie_word_embeddings) w.head = pack({kLmHead});
+    if (!config_.tie_word_embeddings) w.head = vocabulary(head_parameters(config_).back());
     if (progress_) progress_(total_, total_);
     return w;
   }
@@ -106,15 +103,65 @@ class Loader {
     return {stored, to_f32(stored).to(ops_.device())};
   }
 
-  std::unique_ptr<Weight> pack(const std::vector<std::string>& names) {
+  // The embedding or the head.
+  std::unique_ptr<Weight> vocabulary(const ParameterInfo& matrix) {
+    if (imported_.holds({matrix})) return pack_imported({matrix});
+    if (!quantization_) return pack({matrix});
+    return pack_rounded({matrix}, by_rows(8, matrix.shape[1]));
+  }
+
+  // Matrices that share their input.
+  std::unique_ptr<Weight> linear(const std::vector<ParameterInfo>& matrices) {
+    if (imported_.holds(matrices)) return pack_imported(matrices);
+    if (!quantization_) return pack(matrices);
+    return pack_rounded(matrices, format_of(quantization_, matrices.front().shape[1]));
+  }
+
+  std::unique_ptr<Weight> pack_imported(const std::vector<ParameterInfo>& matrices) {
+    return pack_quantized(imported_.open(matrices),
+                          [&](std::size_t p, std::int64_t begin, std::int64_t end) {
+                            const std::int64_t outputs = matrices[p].shape[0];
+                            for (const ExpectedTensor& tensor : imported_.tensors_of(matrices[p])) {
+                              const auto found = state_.find(tensor.name);
+                              if (found == state_.end()) continue;
+                              if (tensor.by_rows) done_with_rows(found->second, begin, end);
+                              if (!tensor.by_rows && end == outputs)
+                                done_with(found->second, 0, found->second.nbytes());
+                            }
+                          });
+  }
+
+  std::unique_ptr<Weight> pack_rounded(const std::vector<ParameterInfo>& matrices,
+                                       const QuantFormat& format) {
+    std::vector<std::unique_ptr<QuantizedRows>> rows;
+    for (const ParameterInfo& m : matrices)
+      rows.push_back(quantize(state_.at(m.name).to(Device()).contiguous(), format));
+    return pack_quantized(rows, [&](std::size_t p, std::int64_t begin, std::int64_t end) {
+      done_with_rows(state_.at(matrices[p].name), begin, end);
+    });
+  }
+
+  std::unique_ptr<Weight> pack_quantized(const std::vector<std::unique_ptr<QuantizedRows>>& rows,
+                                         const RowsPacked& packed) {
+    std::vector<const QuantizedRows*> parts;
+    for (const auto& part : rows) parts.push_back(part.get());
+    return ops_.pack_quantized(parts, config_.dtype, quantization_.int8_activations, packed);
+  }
+
+  void done_with_rows(const Tensor& matrix, std::int64_t begin, std::int64_t end) {
+    const std::size_t row = static_cast<std::size_t>(matrix.shape()[1]) * matrix.itemsize();
+    done_with(matrix, static_cast<std::size_t>(begin) * row, static_cast<std::size_t>(end) * row);
+  }
+
+  std::unique_ptr<Weight> pack(const std::vector<ParameterInfo>& matrices) {
     std::vector<Tensor> parts;
-    for (const std::string& name : names)
-      parts.push_back(state_.at(name).to(Device()).contiguous());
+    for (const ParameterInfo& m : matrices)
+      parts.push_back(state_.at(m.name).to(Device()).contiguous());
     if (config_.dtype == DataType::F32) widen_unless_alike(parts);
     std::vector<std::size_t> read(parts.size(), 0);
     return ops_.pack(parts, config_.dtype, [&](std::size_t p, std::size_t, std::size_t end) {
       // Of the stored tensor, whatever was made of it.
-      const Tensor& source = state_.at(names[p]);
+      const Tensor& source = state_.at(matrices[p].name);
       const std::size_t stored_end = end / parts[p].itemsize() * source.itemsize();
       done_with(source, read[p], stored_end);
       read[p] = stored_end;
@@ -128,12 +175,17 @@ class Loader {
     for (Tensor& part : parts) part = to_f32(part);
   }
 
+  ParameterInfo matrix(std::size_t layer, const std::string& name) const {
+    const auto named = [&](const ParameterInfo& p) { return p.name == name; };
+    const auto found = std::find_if(of_layer_.begin(), of_layer_.end(), named);
+    return {layer_parameter(layer, name), found->shape};
+  }
+
   Linear linear(std::size_t layer, const std::vector<std::string>& names, bool bias) {
     Linear result;
-    std::vector<std::string> weights;
-    for (const std::string& name : names)
-      weights.push_back(layer_parameter(layer, name + ".weight"));
-    result.weight = pack(weights);
+    std::vector<ParameterInfo> matrices;
+    for (const std::string& name : names) matrices.push_back(matrix(layer, name + ".weight"));
+    result.weight = linear(matrices);
     for (const std::string& name : names) {
       if (bias) result.biases.push_back(vector(layer_parameter(layer, name + ".bias")));
     }
@@ -159,9 +211,12 @@ class Loader {
   }
 
   const LlamaConfig& config_;
+  const Quantization& quantization_;
   const StateDict& state_;
+  const ImportedModules& imported_;
   Ops& ops_;
   const ProgressCallback& progress_;
+  std::vector<ParameterInfo> of_layer_;
   std::size_t done_ = 0;
   std::size_t total_ = 0;
 };
@@ -219,20 +274,25 @@ std::size_t LlamaWeights::nbytes() const {
 
 std::vector<std::string> unexpected_names(const LlamaConfig& config, const StateDict& state) {
   StateDict rest = state;
-  for (const ParameterInfo& p : parameters(config)) rest.erase(p.name);
+  const ImportedModules imported(config, state, "");
+  for (const ParameterInfo& p : parameters(config)) {
+    for (const ExpectedTensor& tensor : imported.tensors_of(p)) rest.erase(tensor.name);
+  }
   std::vector<std::string> names;
   for (const auto& [name, tensor] : rest) {
     const bool rotary_buffer = name.ends_with(".rotary_emb.inv_freq");
-    const bool tied_head = config.tie_word_embeddings && name == kLmHead;
+    const bool tied_head = config.tie_word_embeddings && name.starts_with("lm_head.");
     if (!rotary_buffer && !tied_head) names.push_back(name);
   }
   return names;
 }
 
-LlamaWeights load_weights(const LlamaConfig& config, const StateDict& state,
-                          const std::string& source, Ops& ops, const ProgressCallback& progress) {
-  review(config, state, source);
-  return Loader(config, state, ops, progress).load();
+LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantization,
+                          const StateDict& state, const std::string& source, Ops& ops,
+                          const ProgressCallback& progress) {
+  const ImportedModules imported(config, state, source);
+  review(config, state, imported, source);
+  return Loader(config, quantization, state, imported, ops, progress).load();
 }
 
 Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops,

@@ -9,6 +9,7 @@
 
 #include "infinilm/config.hpp"
 #include "infinilm/frontend.hpp"
+#include "infinilm/quantization.hpp"
 #include "model/linear.hpp"
 #include "ops/ops.hpp"
 
@@ -39,10 +40,11 @@ using StateDict = std::map<std::string, Tensor>;
 // Names of `state` that the model does not have, except those that HF ignores too (rotary buffers, a head that is tied).
 std::vector<std::string> unexpected_names(const LlamaConfig& config, const StateDict& state);
 
-// Checks every name, shape and dtype first (ValueError listing what is wrong, up to a few), allocates then. `source` names
-// the file or the mapping in messages.
-LlamaWeights load_weights(const LlamaConfig& config, const StateDict& state,
-                          const std::string& source, Ops& ops, const ProgressCallback& progress);
+// Checks every name, shape and dtype first (ValueError listing what is wrong, up to a few), allocates then. Matrices are
+// rounded as they are packed, if `quantization` says so. `source` names the file or the mapping in messages.
+LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantization,
+                          const StateDict& state, const std::string& source, Ops& ops,
+                          const ProgressCallback& progress);
 
 // One parameter again, in HF's layout. KeyError that names the nearest if there is none of that name.
 Tensor parameter_of(const LlamaConfig& config, const LlamaWeights& weights, Ops& ops,

@@ -78,6 +78,18 @@ class Biases {
   std::vector<const float*> pointers_;
 };
 
+std::unique_ptr<Weight> pack_quantized(Ops& ops, const std::vector<Tensor>& parts, DataType compute,
+                                       const Quantization& quantization) {
+  const QuantFormat format = format_of(quantization, parts.front().shape()[1]);
+  std::vector<std::unique_ptr<QuantizedRows>> rows;
+  std::vector<const QuantizedRows*> pointers;
+  for (const Tensor& part : parts) {
+    rows.push_back(quantize(part, format));
+    pointers.push_back(rows.back().get());
+  }
+  return ops.pack_quantized(pointers, compute, quantization.int8_activations);
+}
+
 Tensor checked_input(Ops& ops, const Tensor& x, const Weight& weight) {
   Tensor input = activations(ops, "x", x, 2);
   check(x.shape()[1] == weight.inputs(), "x: expected ", weight.inputs(), " columns, found shape ",
@@ -111,7 +123,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, const std::st
 }
 
 PackedLinear::PackedLinear(const std::vector<Tensor>& weights, DataType compute,
-                           const std::string& device)
+                           const std::string& device, const Quantization& quantization)
     : ops_(ops_for(Device(device))) {
   check(!weights.empty(), "weights: expected at least one matrix, found none");
   check(ops_->can_compute(compute), "compute: expected float32 or bfloat16, found ",
@@ -124,7 +136,8 @@ PackedLinear::PackedLinear(const std::vector<Tensor>& weights, DataType compute,
     check(w.shape()[1] == weights[0].shape()[1], "weights: expected matrices of ",
           weights[0].shape()[1], " columns, found shape ", str_of(w.shape()));
   }
-  weight_ = ops_->pack(parts, compute);
+  weight_ = quantization ? pack_quantized(*ops_, parts, compute, quantization)
+                         : ops_->pack(parts, compute);
 }
 
 std::vector<Tensor> PackedLinear::apply(const Tensor& x, const std::vector<Tensor>& bias) const {

@@ -98,9 +98,10 @@ class Ops : public DeviceMemory {
                                        const PartPacked& packed = nullptr) = 0;
   // The same of quantised matrices, of one format. What they stand for is not rounded again before it is multiplied, but to
   // bfloat16 where the device multiplies so. With `compute` F32, x counts in float32 or as integers of 24 bits, with BF16
-  // rounded to bfloat16 or as integers of 16 bits, with a scale for each 128 columns or fewer.
+  // rounded to bfloat16 or as integers of 16 bits, with `int8_activations` always as integers of 8 bits: symmetric, with a scale
+  // for each 128 columns or fewer.
   virtual std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
-                                                 DataType compute,
+                                                 DataType compute, bool int8_activations,
                                                  const RowsPacked& packed = nullptr) = 0;
   // The rows of one part again, as they are kept; of a quantised weight what they stand for, F32.
   virtual Tensor unpack(const Weight& weight, std::size_t part) = 0;

@@ -19,6 +19,13 @@ struct QuantFormat {
   friend bool operator==(const QuantFormat&, const QuantFormat&) = default;
 };
 
+// One group for a whole row of `columns`: padded to what kernels do fastest, unless that would be much.
+constexpr QuantFormat by_rows(int bits, std::int64_t columns) {
+  const std::int64_t multiple = columns % 128 == 0 || columns > 1024 ? 128 : 32;
+  const std::int64_t groups = columns < 1 ? 1 : (columns + multiple - 1) / multiple;
+  return {bits, groups * multiple, false};
+}
+
 constexpr std::int64_t group_count(const QuantFormat& format, std::int64_t columns) {
   return (columns + format.group - 1) / format.group;
 }

@@ -122,6 +122,14 @@ class RoundedRows final : public QuantizedRows {
 
 }  // namespace
 
+QuantFormat format_of(const Quantization& quantization, std::int64_t inputs) {
+  const std::size_t group = quantization.group_size;
+  // A group that reaches beyond the row is the row: padding it to that many columns would only cost memory.
+  if (group == 0 || group >= static_cast<std::size_t>(inputs))
+    return by_rows(quantization.bits, inputs);
+  return {quantization.bits, static_cast<std::int64_t>(group), false};
+}
+
 std::unique_ptr<QuantizedRows> quantize(const Tensor& matrix, const QuantFormat& format) {
   return std::make_unique<RoundedRows>(matrix, format);
 }

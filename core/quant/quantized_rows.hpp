@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
+#include "infinilm/quantization.hpp"
 #include "infinilm/tensor.hpp"
 #include "quant/quant_format.hpp"
 
@@ -16,6 +18,9 @@ class QuantizedRows {
   virtual std::int64_t outputs() const = 0;
   virtual std::int64_t inputs() const = 0;
   virtual const QuantFormat& format() const = 0;
+  // Which input each code of a row belongs to, where they are kept in another order (groups are of neighbouring codes); else
+  // empty.
+  virtual std::span<const std::int32_t> input_order() const { return {}; }
   // One row: a code for each input, a scale (representable as float16) for each group, and a zero if the format has them.
   // Called from several threads at once; does not throw.
   virtual void read(std::int64_t row, std::span<std::uint8_t> codes, std::span<float> scales,
@@ -28,7 +33,11 @@ struct QuantizedMatrix {
   Tensor codes;   // U8 [outputs, inputs]
   Tensor scales;  // F32 [outputs, groups]
   Tensor zeros;   // U8 [outputs, groups]; the format's middle everywhere if it has none of its own
+  std::vector<std::int32_t> input_order;  // as of QuantizedRows
 };
+
+// The format that linear layers with so many inputs get.
+QuantFormat format_of(const Quantization& quantization, std::int64_t inputs);
 
 // Rounds a matrix (F32, F16, BF16, contiguous) as it is read. 8 bits: the largest magnitude of a group becomes code 1 or
 // 255. 4 bits: of a few scales near the one that makes the largest magnitude code 0, the one with the least squared error.

@@ -123,8 +123,9 @@ class GuardedOps final : public Ops {
     return cpu_.pack(parts, compute, packed);
   }
   std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
-                                         DataType compute, const RowsPacked& packed) override {
-    return cpu_.pack_quantized(parts, compute, packed);
+                                         DataType compute, bool int8_activations,
+                                         const RowsPacked& packed) override {
+    return cpu_.pack_quantized(parts, compute, int8_activations, packed);
   }
   Tensor unpack(const Weight& weight, std::size_t part) override {
     return cpu_.unpack(weight, part);

@@ -34,6 +34,7 @@
 // attribute of them.
 %ignore infinilm::RopeScaling;
 %ignore infinilm::LlamaConfig::rope_scaling;
+%ignore infinilm::LlamaConfig::quantization_config_json;
 
 // Follows other fields until it is set, hence two functions in C++ and one attribute here.
 %ignore infinilm::LlamaConfig::head_dim() const;

@@ -11,6 +11,7 @@
 #include "infinilm/hooks.hpp"
 #include "infinilm/model.hpp"
 #include "infinilm/operations.hpp"
+#include "infinilm/quantization.hpp"
 #include "infinilm/runtime.hpp"
 #include "infinilm/sampling.hpp"
 #include "infinilm/tensor.hpp"

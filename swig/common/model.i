@@ -1,5 +1,11 @@
 // LlamaForCausalLM and its cache. The Frontend comes first here, so that what follows can have defaults; the languages supply
 // it without the caller.
+%ignore infinilm::Quantization::operator bool;
+%immutable infinilm::Quantization::bits;
+%immutable infinilm::Quantization::group_size;
+%immutable infinilm::Quantization::int8_activations;
+%include "infinilm/quantization.hpp"
+
 %shared_ptr(infinilm::KvCache)
 %shared_ptr(infinilm::LlamaForCausalLM)
 
@@ -25,14 +31,15 @@
 %extend infinilm::LlamaForCausalLM {
   /// Reads a HuggingFace directory as it is. `dtype`: the compute type, by default what the checkpoint's config names.
   /// `progress(done, total)` hears how many bytes are read. `kv_cache_dtype`: of the caches, by default the compute type.
-  /// Never half loaded.
+  /// `quantization`: rounds the weights while they are loaded. Never half loaded.
   static std::shared_ptr<infinilm::LlamaForCausalLM> from_pretrained(
       infinilm::Frontend& frontend, const std::string& directory, const std::string& device = "cpu",
       std::optional<infinilm::DataType> dtype = std::nullopt,
       infinilm::ProgressCallback progress = nullptr,
-      std::optional<infinilm::DataType> kv_cache_dtype = std::nullopt) {
+      std::optional<infinilm::DataType> kv_cache_dtype = std::nullopt,
+      const infinilm::Quantization& quantization = infinilm::Quantization()) {
     return infinilm::LlamaForCausalLM::from_pretrained(
-        directory, {device, dtype, std::move(progress), kv_cache_dtype}, frontend);
+        directory, {device, dtype, std::move(progress), kv_cache_dtype, quantization}, frontend);
   }
 
   /// input_ids: int64 [tokens] or [batch, tokens] -> float32 logits [tokens, V] or [batch, tokens, V]; with

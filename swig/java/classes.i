@@ -6,6 +6,7 @@
 %ignore infinilm::Tensor::empty(Shape);  // the one that swig/common adds
 %rename(toString) infinilm::Tensor::str;
 %rename(toString) infinilm::Device::str;
+%rename(toString) infinilm::Quantization::str;
 
 %pragma(java) jniclassclassmodifiers = "final class"
 %pragma(java) jniclasscode = %{
@@ -17,7 +18,7 @@
 %typemap(javabase) SWIGTYPE "NativeObject"
 %typemap(javainterfaces) SWIGTYPE ""
 %typemap(javabody) SWIGTYPE %{
-  $javaclassname(long cell) {
+  $javaclassname(Cell cell) {
     super(cell, 0);
   }
 
@@ -26,7 +27,7 @@
   }
 %}
 %typemap(javaconstruct) SWIGTYPE {
-    this($imcall);
+    this(new Cell($imcall));
   }
 %typemap(javafinalize) SWIGTYPE ""
 %typemap(javadestruct, methodname="delete", methodmodifiers="") SWIGTYPE ""

@@ -32,13 +32,13 @@
 
   /** Reads a HuggingFace directory as it is. */
   public static LlamaForCausalLM fromPretrained(java.nio.file.Path directory) {
-    return fromPretrained(directory, "cpu", null, null);
+    return fromPretrained(directory, new LoadOptions());
   }
 
-  /** {@code dtype}: what to compute in, null for what the checkpoint's config names; {@code progress} may be null. */
-  public static LlamaForCausalLM fromPretrained(
-      java.nio.file.Path directory, String device, DataType dtype, ProgressListener progress) {
-    LlamaForCausalLM model = read(directory.toString(), device, dtype, progress);
+  public static LlamaForCausalLM fromPretrained(java.nio.file.Path directory, LoadOptions options) {
+    Quantization rounding = new Quantization(options.quantization, options.groupSize, options.activations);
+    LlamaForCausalLM model = read(directory.toString(), options.device, options.dtype, options.progress,
+        options.kvCacheDtype, rounding);
     model.directory = directory.toString();
     return model;
   }

@@ -1,7 +1,7 @@
 // Tensors as direct buffers and back (infinilm.Buffers); infinilm.NativeMemory knows what their garbage weighs.
 %typemap(javabody) infinilm::Tensor %{
-  Tensor(long cell) {
-    super(cell, EngineJNI.Tensor_nbytes_get(cell, null));
+  Tensor(Cell cell) {
+    super(cell, EngineJNI.Tensor_nbytes_get(cell.address, null));
   }
 
   static long getCPtr(Tensor object) {
@@ -11,7 +11,12 @@
 %typemap(javacode) infinilm::Tensor %{
   /** The memory itself, in the machine's byte order: zero copy. It stays alive as long as this buffer or a view of it. */
   public java.nio.ByteBuffer bytes() {
-    java.nio.ByteBuffer memory = Buffers.of(this);
+    return bytes(0, Buffers.size(this));
+  }
+
+  /** A part of {@link #bytes}, from byte {@code offset} on: a buffer's size is an int, a tensor's a long. */
+  public java.nio.ByteBuffer bytes(long offset, int size) {
+    java.nio.ByteBuffer memory = Buffers.of(this, offset, size);
     return getReadOnly() ? memory.asReadOnlyBuffer().order(java.nio.ByteOrder.nativeOrder()) : memory;
   }
 
@@ -61,26 +66,26 @@
 %}
 %inline %{
 namespace infinilm_java {
-// A direct buffer on the tensor's memory; whoever calls keeps the tensor alive.
-jobject tensorMemory(const infinilm::Tensor& tensor) {
+// A direct buffer on `size` bytes of the tensor's memory from `offset` on; whoever calls keeps the tensor alive.
+jobject tensorMemory(const infinilm::Tensor& tensor, std::size_t offset, std::size_t size) {
   static char nothing = 0;
   infinilm::check<infinilm::TypeError>(tensor.device() == infinilm::Device(), "the tensor is on ",
                                        tensor.device().str(), ": use to() for a copy that Java can read");
   infinilm::check<infinilm::TypeError>(tensor.is_contiguous(), "the tensor is not contiguous: use contiguous()");
-  void* memory = tensor.data() ? static_cast<void*>(tensor.data()) : &nothing;
-  return environment()->NewDirectByteBuffer(memory, static_cast<jlong>(tensor.nbytes()));
+  infinilm::check<infinilm::IndexError>(offset <= tensor.nbytes() && size <= tensor.nbytes() - offset, size,
+                                        " bytes from byte ", offset, " on are not within the tensor's ", tensor.nbytes());
+  void* memory = tensor.data() ? static_cast<void*>(tensor.data() + offset) : &nothing;
+  return environment()->NewDirectByteBuffer(memory, static_cast<jlong>(size));
 }
 infinilm::Tensor sameTensor(const infinilm::Tensor& tensor) { return tensor; }
 infinilm::Tensor borrowMemory(jobject buffer, infinilm::DataType dtype, const infinilm::Shape& shape, bool readOnly) {
   JNIEnv* env = environment();
   void* memory = env->GetDirectBufferAddress(buffer);
   infinilm::check(memory != nullptr, "expected a direct buffer (ByteBuffer.allocateDirect)");
-  const auto wanted = static_cast<std::size_t>(infinilm::numel_of(shape)) * infinilm::size_of(dtype);
-  const auto found = static_cast<std::size_t>(env->GetDirectBufferCapacity(buffer));
-  infinilm::check(wanted <= found, "a tensor of shape ", infinilm::str_of(shape), " takes ", wanted,
-                  " bytes, the buffer has ", found);
-  return infinilm::Tensor::borrow(memory, dtype, shape, {}, infinilm::Device(),
-                                  std::make_shared<GlobalReference>(env, buffer), readOnly);
+  const auto size = static_cast<std::size_t>(env->GetDirectBufferCapacity(buffer));
+  auto owned = std::make_shared<infinilm::Buffer>(memory, size, infinilm::Device(),
+                                                  std::make_shared<GlobalReference>(env, buffer));
+  return infinilm::Tensor(std::move(owned), dtype, shape, {}, 0, readOnly);  // checks that it fits
 }
 }
 %}

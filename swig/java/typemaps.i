@@ -124,8 +124,8 @@ INFINILM_JAVA_MAP(Tensor, Values.tensorPair($javainput), Values.tensorMap($jnica
 }
 %typemap(out) SWIGTYPE { $result = infinilm_java::new_cell(static_cast<const $1_ltype&>($1)); }
 %typemap(out) SWIGTYPE * { $result = infinilm_java::new_cell(std::shared_ptr<$*1_ltype>($1)); }
-%typemap(javaout) SWIGTYPE { return new $&javaclassname($jnicall); }
-%typemap(javaout) SWIGTYPE * { return new $javaclassname($jnicall); }
+%typemap(javaout) SWIGTYPE { return new $&javaclassname(new Cell($jnicall)); }
+%typemap(javaout) SWIGTYPE * { return new $javaclassname(new Cell($jnicall)); }
 
 // What %shared_ptr stands for in Java: the cell shares the object. (SWIG includes a file once, so that this takes the place of
 // its own macro.)
@@ -147,7 +147,7 @@ INFINILM_JAVA_MAP(Tensor, Values.tensorPair($javainput), Values.tensorMap($jnica
     "$typemap(jstype, TYPE).getCPtr($javainput)"
 %typemap(javaout) std::shared_ptr<CONST TYPE> {
     long cell = $jnicall;
-    return cell == 0 ? null : new $typemap(jstype, TYPE)(cell);
+    return cell == 0 ? null : new $typemap(jstype, TYPE)(new Cell(cell));
   }
 %template() std::shared_ptr<CONST TYPE>;
 %enddef

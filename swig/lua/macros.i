@@ -39,11 +39,19 @@ inline int construct(lua_State* L) {
   return constructor(L);
 }
 
+// "Tensor:reshape" for "infinilm::Tensor::reshape".
+inline std::string plain_function(std::string name) {
+  if (name.starts_with("infinilm")) name.erase(0, name.find("::") + 2);
+  if (const std::size_t scope = name.find("::"); scope != std::string::npos) name.erase(scope, 1);
+  return name;
+}
+
 inline bool check_count(lua_State* L, const char* function, int least, int most) {
   const int found = lua_gettop(L);
   if (found >= least && found <= most) return true;
   push_error(L, "TypeError",
-             infinilm::concat(function, " expects ", least, most > least ? " or more" : "",
+             infinilm::concat(plain_function(function), " expects ", least,
+                              most > least ? " or more" : "",
                               " arguments (the object before a colon counts), found ", found));
   return false;
 }

@@ -30,6 +30,7 @@ INFINILM_PY_BASE(HookPointPattern, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(ParameterInfo, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(CudaDevice, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(Peak, "infinilm._hooks.Readable")
+INFINILM_PY_BASE(Quantization, "infinilm._hooks.QuantizationMethods")
 INFINILM_PY_BASE(StepInfo, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(StepSequence, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(KvCache, "infinilm._hooks.KvCacheMethods")
@@ -39,6 +40,7 @@ INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
 // Where such a method replaces one of the core's, that one gets an underscore.
 %rename(__str__) infinilm::Tensor::str;
 %rename(__str__) infinilm::Device::str;
+%rename(__str__) infinilm::Quantization::str;
 %rename(_equals) infinilm::Device::equals;
 %rename(_equals) infinilm::LlamaConfig::equals;
 %rename(_equals) infinilm::GenerationConfig::equals;
@@ -67,9 +69,14 @@ INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
 %enddef
 %feature("compactdefaultargs") infinilm::operations::PackedLinear::PackedLinear;
 %feature("shadow") infinilm::operations::PackedLinear::PackedLinear %{
-    def __init__(self, weights, compute, device="cpu"):
-        r"""weights: matrices [N_p, K] stacked; compute: float32 or bfloat16, on CUDA also float16."""
-        _engine.PackedLinear_swiginit(self, _engine.new_PackedLinear(weights, compute, device))
+    def __init__(self, weights, compute, device="cpu", quantization=None):
+        r"""
+        weights: matrices [N_p, K] stacked; compute: float32 or bfloat16, on CUDA also float16. `quantization`: rounds them
+        first.
+        """
+        if quantization is None:
+            quantization = Quantization()
+        _engine.PackedLinear_swiginit(self, _engine.new_PackedLinear(weights, compute, device, quantization))
 %}
 
 %feature("shadow") infinilm::LlamaConfig::LlamaConfig() %{
@@ -83,12 +90,15 @@ INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
         self._set_fields(fields)
 %}
 %feature("shadow") infinilm::LlamaForCausalLM::LlamaForCausalLM %{
-    def __init__(self, config, device="cpu", kv_cache_dtype=None):
+    def __init__(self, config, device="cpu", kv_cache_dtype=None, quantization=None):
         r"""
         A model without weights, to be filled by `load_state_dict`. `kv_cache_dtype`: float32, bfloat16 or int8, by
-        default the compute type. ValueError for an invalid config.
+        default the compute type. `quantization`: of the weights that it will be given. ValueError for an invalid config.
         """
-        _engine.LlamaForCausalLM_swiginit(self, _engine.new_LlamaForCausalLM(config, device, kv_cache_dtype))
+        if quantization is None:
+            quantization = Quantization()
+        _engine.LlamaForCausalLM_swiginit(
+            self, _engine.new_LlamaForCausalLM(config, device, kv_cache_dtype, quantization))
 %}
 %feature("shadow") infinilm::Generation::Generation %{
     def __init__(self, model, prompts, config, processors=(), cache=None):

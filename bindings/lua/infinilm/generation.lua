@@ -1,16 +1,14 @@
 -- model:generate and model:stream.
 local engine = require "infinilm.engine"
 engine.internal()
+local options_of = require "infinilm.options"
 
 local generation = {}
 
-local FIELDS = {}
-for name in ([[max_new_tokens max_length do_sample temperature top_k top_p min_p repetition_penalty
-    presence_penalty frequency_penalty seed eos_token_id pad_token_id stop_token_ids use_cache
-    logprobs prompt_logprobs]]):gmatch "%S+" do
-  FIELDS[name] = true
-end
-local OTHERS = { on_token = true, logits_processor = true, cache = true, generation_config = true }
+local FIELDS = options_of.names [[max_new_tokens max_length do_sample temperature top_k top_p min_p repetition_penalty
+  presence_penalty frequency_penalty seed eos_token_id pad_token_id stop_token_ids use_cache logprobs prompt_logprobs]]
+local STREAM = options_of.names "logits_processor cache generation_config"
+local GENERATE = options_of.names "logits_processor cache generation_config on_token"
 
 local function apply(config, options)
   if options.do_sample and options.temperature == 0 then
@@ -20,11 +18,7 @@ local function apply(config, options)
     config.max_new_tokens = nil -- the file's, which would beat what the caller asks for
   end
   for name, value in pairs(options) do
-    if FIELDS[name] then
-      config[name] = value
-    elseif not OTHERS[name] then
-      engine.fail("TypeError", "generate has no option " .. tostring(name))
-    end
+    if FIELDS[name] then config[name] = value end
   end
   if options.temperature == 0 then
     config.do_sample = false
@@ -86,10 +80,14 @@ end
 --- options: the fields of GenerationConfig; on_token(id, i), which may return false to end sequence i; logits_processor(ids,
 --- logits); cache; generation_config.
 function generation.generate(model, prompt, options)
-  options = options or {}
+  options = options_of.read("generate", options, FIELDS, GENERATE)
   local prompts, one = read_prompts(prompt)
+  local on_token = options.on_token
+  if on_token ~= nil and not engine.is_callable(on_token) then
+    engine.fail("TypeError", "on_token must be a function or nil, not " .. type(on_token))
+  end
   local run, step = start(model, prompts, options)
-  while not run:done() do step(options.on_token) end
+  while not run:done() do step(on_token) end
   if one then return run:tokens(0), details(run, 0) end
   local sequences, all = {}, {}
   for i = 1, #prompts do
@@ -100,9 +98,10 @@ end
 
 --- `for id in model:stream(prompt, options) do`: the continuation of one prompt, id by id, as it is computed.
 function generation.stream(model, prompt, options)
+  options = options_of.read("stream", options, FIELDS, STREAM)
   local prompts, one = read_prompts(prompt)
   if not one then engine.fail("ValueError", "stream takes one prompt: call it once for each") end
-  local run, step = start(model, prompts, options or {})
+  local run, step = start(model, prompts, options)
   local new
   return function()
     if run:done() then return nil end

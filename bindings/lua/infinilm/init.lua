@@ -7,11 +7,13 @@ local engine = require "infinilm.engine"
 engine.internal()
 local configs = require "infinilm.configs"
 local generation = require "infinilm.generation"
+local options_of = require "infinilm.options"
 
 local infinilm = {
   LlamaConfig = configs.LlamaConfig,
   GenerationConfig = configs.GenerationConfig,
   DataType = engine.data_types(), -- DataType.BF16 == "bfloat16"
+  Ceilings = engine.Ceilings.new, -- the machine's limits, measured
   Device = engine.Device.new,
   HookRegistry = engine.HookRegistry.new,
   tensor = engine.tensor, -- tensor({{1, 2}, {3, 4}}, "float32")
@@ -57,10 +59,24 @@ engine.extend("Device", {
     end,
   },
 })
+engine.extend("Quantization", {
+  metamethods = { __tostring = function(quantization) return quantization:str() end },
+})
 engine.extend("HookRegistry", { metamethods = { __len = function(registry) return registry:size() end } })
 
 local forward = engine.LlamaForCausalLM.methods.forward
 local set_hook_registry = engine.LlamaForCausalLM.methods.set_hook_registry
+
+local FORWARD = options_of.names "cache logits_to_keep"
+local PLACING = options_of.names "device kv_cache_dtype quantization group_size activations"
+local LOAD = options_of.names "dtype progress"
+
+local function rounding(options)
+  if options.group_size == 0 then
+    engine.fail("ValueError", "group_size: expected a multiple of 32, or nil for the usual, found 0")
+  end
+  return engine.Quantization.new(options.quantization or "", options.group_size or 0, options.activations or "")
+end
 
 local function as_ids(ids)
   if math.type(ids) == "integer" then ids = { ids } end
@@ -71,7 +87,7 @@ engine.extend("LlamaForCausalLM", {
   methods = {
     --- Logits, float32 [tokens, V] or [batch, tokens, V]. options: cache, logits_to_keep.
     forward = function(model, input_ids, options)
-      options = options or {}
+      options = options_of.read("forward", options, FORWARD)
       return forward(model, as_ids(input_ids), options.cache, options.logits_to_keep or 0)
     end,
     generate = generation.generate,
@@ -94,18 +110,21 @@ engine.extend("LlamaForCausalLM", {
   },
 })
 
---- Reads a HuggingFace directory. options: device, dtype ("float32", "bfloat16"), progress(done, total).
+--- Reads a HuggingFace directory. options: device, dtype ("float32", "bfloat16"), kv_cache_dtype (also "int8"), progress(done,
+--- total); quantization ("int8", "int4") rounds the weights while they are loaded, group_size (a multiple of 32; if it is not
+--- said 32 for int4, a whole row for int8) inputs share a scale, activations = "int8" rounds what they are multiplied with too.
 function infinilm.load(directory, options)
-  options = options or {}
+  options = options_of.read("load", options, PLACING, LOAD)
   local model = engine.LlamaForCausalLM.from_pretrained(
-    directory, options.device or "cpu", options.dtype, options.progress)
+    directory, options.device or "cpu", options.dtype, options.progress, options.kv_cache_dtype, rounding(options))
   engine.kept(model).directory = directory
   return model
 end
 
---- A model without weights, to be filled by load_state_dict.
-function infinilm.LlamaForCausalLM(config, device)
-  return engine.LlamaForCausalLM.new(config, device or "cpu")
+--- A model without weights, to be filled by load_state_dict. options: as those of load that are not about a file.
+function infinilm.LlamaForCausalLM(config, options)
+  options = options_of.read("LlamaForCausalLM", options, PLACING)
+  return engine.LlamaForCausalLM.new(config, options.device or "cpu", options.kv_cache_dtype, rounding(options))
 end
 
 return infinilm

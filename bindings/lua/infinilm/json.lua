@@ -60,9 +60,10 @@ local function decode_string(text, at)
     local escape = text:byte(stop) == 92
     if escape then stop = stop + 1 end
   until not escape
-  local inner = text:sub(at + 1, stop - 1)
-  inner = inner:gsub("\\u(%x%x%x%x)", function(code) return utf8.char(tonumber(code, 16)) end)
-  inner = inner:gsub("\\(.)", function(c) return UNESCAPES[c] or c end)
+  local inner = text:sub(at + 1, stop - 1):gsub("\\(.)(%x?%x?%x?%x?)", function(c, digits)
+    if c == "u" then return utf8.char(tonumber(digits, 16)) end
+    return (UNESCAPES[c] or c) .. digits
+  end)
   return inner, stop + 1
 end
 

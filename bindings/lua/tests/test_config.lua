@@ -94,11 +94,12 @@ function TestConfig.test_rope_scaling_is_a_table()
 end
 
 function TestConfig.test_round_trips_and_equality()
-  local config = infinilm.LlamaConfig { hidden_size = 64, eos_token_id = { 1, 2 }, name_or_path = "ä \"x\"\n" }
+  local config = infinilm.LlamaConfig { hidden_size = 64, eos_token_id = { 1, 2 }, name_or_path = "ä \"x\"\n C:\\u0041\\n\1f" }
   local same = infinilm.LlamaConfig.from_json(config:to_json())
   lu.assertTrue(same == config)
   lu.assertFalse(rawequal(same, config))
-  lu.assertEquals(same.name_or_path, "ä \"x\"\n")
+  lu.assertEquals(same.name_or_path, config.name_or_path)
+  lu.assertEquals(infinilm.LlamaConfig.from_table(config:totable()), config)
   lu.assertTrue(config:copy() == config)
   lu.assertFalse(config == infinilm.LlamaConfig())
   lu.assertFalse(config == infinilm.GenerationConfig())

@@ -82,6 +82,14 @@ function TestModel.test_wrong_input()
   support.assert_kind("TypeError", "Tensor", model.forward, model, "text")
   support.assert_kind("ValueError", "", model.forward, model, {})
   support.assert_kind("ValueError", "2 values", model.forward, model, { { 1, 2 }, { 3 } })
+  support.assert_kind("TypeError", "holes or other keys", model.forward, model, { 1, 2, x = 3 })
+  support.assert_kind("TypeError", "forward has no option cach", model.forward, model, PROMPT, { cach = 1 })
+  support.assert_kind("TypeError", "not KvCache", model.forward, model, PROMPT, model:new_cache())
+  support.assert_kind("TypeError", "stream has no option on_token", model.stream, model, PROMPT, { on_token = print })
+  support.assert_kind("TypeError", "on_token must be a function", model.generate, model, PROMPT, { on_token = 3 })
+  support.assert_kind("TypeError", "not number", model.generate, model, PROMPT, 3)
+  support.assert_kind("TypeError", "load has no option dtyp", infinilm.load, "/nowhere", { dtyp = "float32" })
+  support.assert_kind("TypeError", "LlamaForCausalLM:get_parameter expects 2", model.get_parameter, model)
   support.assert_kind("TypeError", "no option max_tokens", model.generate, model, PROMPT, { max_tokens = 1 })
   support.assert_kind("ValueError", "top_p", model.generate, model, PROMPT, { top_p = 2.0 })
   support.assert_kind("TypeError", "max_new_tokens", model.generate, model, PROMPT, { max_new_tokens = "3" })
@@ -98,9 +106,48 @@ function TestModel.test_weights()
   support.assert_kind("RuntimeError", "weights", other.forward, other, PROMPT)
   other:load_state_dict(state)
   lu.assertEquals(other:forward(PROMPT):totable(), model:forward(PROMPT):totable())
+  local rounded = infinilm.LlamaForCausalLM(model:config(), { quantization = "int8", kv_cache_dtype = "int8" })
+  rounded:load_state_dict(state)
+  lu.assertEquals(rounded:forward(PROMPT):totable(),
+    infinilm.load(os.getenv "INFINILM_SAMPLE_MODEL", { quantization = "int8", kv_cache_dtype = "int8" }):forward(PROMPT):totable())
+  support.assert_kind("TypeError", "no option progress", infinilm.LlamaForCausalLM, model:config(), { progress = print })
   state["model.norm.weight"] = nil
   support.assert_kind("ValueError", "model.norm.weight", other.load_state_dict, other, state)
   support.assert_kind("KeyError", "model.norm.weight", model.get_parameter, model, "model.nrm.weight")
+end
+
+local function load(options) return infinilm.load(os.getenv "INFINILM_SAMPLE_MODEL", options) end
+
+function TestModel.test_load_options()
+  lu.assertEquals(tostring(model:quantization()), "none")
+  local rounded = load {
+    dtype = "float32", kv_cache_dtype = "int8", quantization = "int4", group_size = 64, activations = "int8" }
+  local found = rounded:quantization()
+  lu.assertEquals(tostring(found), "int4 in groups of 64, int8 activations")
+  lu.assertEquals({ found.bits, found.group_size, found.int8_activations }, { 4, 64, true })
+  lu.assertEquals(rounded:kv_cache_dtype(), "int8")
+  lu.assertTrue(rounded:nbytes() < model:nbytes() / 2)
+  lu.assertEquals(rounded:state_dict()["model.layers.0.mlp.up_proj.weight"].dtype, "float32")
+
+  local exact = load({ dtype = "float32" }):forward(PROMPT):totable()
+  local near = load({ dtype = "float32", quantization = "int8" }):forward(PROMPT):view()
+  local wrong, size = 0, 0
+  for i, row in ipairs(exact) do
+    for j, x in ipairs(row) do wrong, size = math.max(wrong, math.abs(x - near[i][j])), math.max(size, math.abs(x)) end
+  end
+  lu.assertTrue(wrong > 0 and wrong < 0.1 * size, wrong)
+
+  local whole = load { dtype = "float32", quantization = "int8", group_size = 1 << 40 } -- groups reach beyond the rows
+  lu.assertEquals(whole:forward(PROMPT):totable(), near:totable())
+  lu.assertEquals(whole:nbytes(), load({ dtype = "float32", quantization = "int8" }):nbytes())
+  load { quantization = "int4", group_size = 1 << 62 }:forward(PROMPT)
+
+  support.assert_kind("ValueError", "int3", load, { quantization = "int3" })
+  support.assert_kind("ValueError", "33", load, { quantization = "int4", group_size = 33 })
+  support.assert_kind("ValueError", "found 0", load, { quantization = "int4", group_size = 0 })
+  support.assert_kind("ValueError", "activations", load, { activations = "int8" })
+  support.assert_kind("TypeError", "name must be a string", load, { quantization = 4 })
+  support.assert_kind("ValueError", "kv_cache_dtype", load, { kv_cache_dtype = "int64" })
 end
 
 function TestModel.test_progress()

@@ -34,6 +34,16 @@ function TestTensor.test_views_share_the_memory()
   lu.assertEquals(view[2][3], 3)
 end
 
+function TestTensor.test_pairs()
+  local sum, rows = 0, {}
+  for i, row in pairs(infinilm.tensor({ { 1, 2, 3 }, { 4, 5, 6 } }):view()) do
+    rows[#rows + 1] = i
+    for j, x in pairs(row) do sum = sum + 10 ^ j * x end
+  end
+  lu.assertEquals({ sum, rows }, { 9750, { 1, 2 } })
+  for _ in pairs(infinilm.empty({ 0 }, "float32"):view()) do lu.fail "there are no elements" end
+end
+
 function TestTensor.test_every_index_is_checked()
   local view = infinilm.tensor({ { 1, 2, 3 }, { 4, 5, 6 } }):view()
   for _, i in ipairs { 0, 3, -1, math.maxinteger, math.mininteger } do
@@ -44,8 +54,9 @@ function TestTensor.test_every_index_is_checked()
   support.assert_kind("TypeError", "index", function() return view[1.5] end)
   support.assert_kind("AttributeError", "fill", function() return view.fil end)
   support.assert_kind("ValueError", "expected 3 values", function() view[1] = { 1, 2 } end)
-  support.assert_kind("TypeError", "float32 element", function() view[1][1] = "1" end)
-  support.assert_kind("TypeError", "table", function() view[1] = 0 end)
+  support.assert_kind("TypeError", "element of float32", function() view[1][1] = "1" end)
+  support.assert_kind("TypeError", "a sequence here", function() view[1] = 0 end)
+  support.assert_kind("TypeError", "holes or other keys", function() view[1] = { 1, 2, 3, x = 4 } end)
 end
 
 function TestTensor.test_a_view_outlives_its_tensor()

@@ -10,7 +10,14 @@ from infinilm._slots import Slot, check_callable
 if TYPE_CHECKING:
     import os
 
-    from infinilm.engine import HookHandle, HookRegistry, KvCache, LlamaForCausalLM, Tensor
+    from infinilm.engine import (
+        HookHandle,
+        HookRegistry,
+        KvCache,
+        LlamaForCausalLM,
+        Quantization,
+        Tensor,
+    )
 
 
 def represent(proxy: object) -> str:
@@ -70,6 +77,22 @@ class KvCacheMethods:
         return f"KvCache(lengths={lengths}, dtype={self.dtype()})"  # type: ignore[attr-defined]
 
 
+class QuantizationMethods:
+    """The Python side of Quantization."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __bool__(self) -> bool:
+        return bool(self.bits)  # type: ignore[attr-defined]
+
+    def _represent(self) -> str:
+        return f"<Quantization: {self}>"
+
+
 class ModelMethods:
     """The Python side of LlamaForCausalLM."""
 
@@ -83,15 +106,17 @@ class ModelMethods:
         dtype: Any = None,
         progress: Callable[[int, int], object] | None = None,
         kv_cache_dtype: Any = None,
+        quantization: Quantization | None = None,
     ) -> LlamaForCausalLM:
         """Read a HuggingFace directory as it is: config.json, and model.safetensors or its shards.
 
         ``dtype``: the compute type, by default what the checkpoint's config names. ``kv_cache_dtype``: of the caches,
-        by default the compute type. ``progress(done, total)`` hears how many bytes are read. FileNotFoundError,
-        ValueError, OSError; never half loaded.
+        by default the compute type. ``progress(done, total)`` hears how many bytes are read. ``quantization``: rounds
+        the weights while they are loaded. FileNotFoundError, ValueError, OSError; never half loaded.
         """
+        given = () if quantization is None else (quantization,)
         model: LlamaForCausalLM = cls._from_pretrained(  # type: ignore[attr-defined]
-            directory, device, dtype, progress, kv_cache_dtype
+            directory, device, dtype, progress, kv_cache_dtype, *given
         )
         return model
 

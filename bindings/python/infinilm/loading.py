@@ -26,6 +26,9 @@ def load(
     progress: Progress | bool = None,
     *,
     kv_cache_dtype: Any = None,
+    quantization: str | None = None,
+    group_size: int | None = None,
+    activations: str | None = None,
 ) -> LoadedModel:
     """Read a HuggingFace directory: the model and its tokenizer, together. Arguments as ``from_pretrained``.
 
@@ -36,7 +39,14 @@ def load(
     """
     tokenizer = Tokenizer.from_pretrained(directory)  # first: it is quick to fail
     model = LlamaForCausalLM.from_pretrained(
-        directory, device, dtype, kv_cache_dtype=kv_cache_dtype, progress=progress
+        directory,
+        device,
+        dtype,
+        kv_cache_dtype=kv_cache_dtype,
+        quantization=quantization,
+        group_size=group_size,
+        activations=activations,
+        progress=progress,
     )
     model.tokenizer = tokenizer
     return LoadedModel(model, tokenizer)

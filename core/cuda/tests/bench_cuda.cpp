@@ -154,7 +154,7 @@ void bench_linears(bool quick) {
       const RandomRows random(s.outputs, s.inputs, f);
       const std::vector<const QuantizedRows*> sources(static_cast<std::size_t>(s.parts), &random);
       bench_linear(s, concat("int", f.bits, " g", f.group), elements * f.bits / 8, {1, 8, 64},
-                   [&] { return ops().pack_quantized(sources, DataType::BF16, nullptr); });
+                   [&] { return ops().pack_quantized(sources, DataType::BF16, false, nullptr); });
     }
   }
 }

@@ -225,7 +225,7 @@ Pair pack(QuantFormat format, DataType compute, std::vector<std::int64_t> output
     parts.push_back(rows.back().get());
     wide.push_back(stored(meaning(*rows.back()), DataType::F32, inputs));
   }
-  return {device().pack_quantized(parts, compute, nullptr),
+  return {device().pack_quantized(parts, compute, false, nullptr),
           host().pack(wide, DataType::F32, nullptr)};
 }
 
@@ -424,12 +424,12 @@ TEST(unpacking) {
        {QuantFormat{8, 32, true}, QuantFormat{4, 32, false}, QuantFormat{4, 128, true}}) {
     const RandomRows rows(37, 301, f, 5);
     const QuantizedRows* part = &rows;
-    const auto packed = device().pack_quantized({&part, 1}, kBf16, nullptr);
+    const auto packed = device().pack_quantized({&part, 1}, kBf16, false, nullptr);
     const Tensor wide = device().unpack(*packed, 0);
     const Floats expected = meaning(rows);
     CHECK(std::memcmp(wide.data(), expected.data(), expected.size() * 4) == 0);
     const QuantizedMatrix found = device().unpack_quantized(*packed, 0);
-    const auto same = host().pack_quantized({&part, 1}, kBf16, nullptr);
+    const auto same = host().pack_quantized({&part, 1}, kBf16, false, nullptr);
     const QuantizedMatrix kept = host().unpack_quantized(*same, 0);
     CHECK(std::memcmp(found.codes.data(), kept.codes.data(), kept.codes.nbytes()) == 0);
     CHECK(std::memcmp(found.scales.data(), kept.scales.data(), kept.scales.nbytes()) == 0);
@@ -523,7 +523,12 @@ TEST(largest) {
 // What is put off and fused leaves the same in memory as what is not.
 TEST(put_off) {
   const std::int64_t n = 37;
-  for (const auto& [inputs, rows] : {std::pair<std::int64_t, std::int64_t>{301, 1}, {301, 2}, {301, 5}, {256, 1}, {1200, 2}, {256, 5}}) {
+  for (const auto& [inputs, rows] : {std::pair<std::int64_t, std::int64_t>{301, 1},
+                                     {301, 2},
+                                     {301, 5},
+                                     {256, 1},
+                                     {1200, 2},
+                                     {256, 5}}) {
     for (const DataType compute : {kF32, kBf16}) {
       const Pair weight = pack(kF32, compute, {n}, inputs);
       const Numbers x(device(), numbers(rows * inputs, 1), inputs),

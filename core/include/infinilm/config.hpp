@@ -100,6 +100,9 @@ struct LlamaConfig : ModelConfig {
   std::string rope_scaling_json() const;
   void set_rope_scaling_json(const std::string& text);
 
+  /// `quantization_config` of a file that is quantised already, as JSON ("null" for none).
+  std::string quantization_config_json() const;
+
   /// HF's config.json. Throws ValueError naming the key, what was expected and what was found; for an
   /// unsupported architecture or option too. Keys that mean nothing to us survive a round trip.
   static LlamaConfig from_json(const std::string& text);

@@ -14,6 +14,7 @@
 #include "infinilm/config.hpp"
 #include "infinilm/frontend.hpp"
 #include "infinilm/hooks.hpp"
+#include "infinilm/quantization.hpp"
 #include "infinilm/tensor.hpp"
 
 namespace infinilm {
@@ -57,14 +58,18 @@ struct LoadOptions {
   std::optional<DataType> dtype;  ///< compute type; none: what the checkpoint's config names
   ProgressCallback progress;      ///< may be null
   std::optional<DataType> kv_cache_dtype;  ///< of the caches; none: the compute type
+  Quantization
+      quantization;  ///< of the weights that the checkpoint has not quantised, made while loading
 };
 
 class LlamaForCausalLM {
  public:
   /// A model without weights, to be filled by `load_state_dict`. ValueError for an invalid config. One that names
-  /// float16 computes in float32 on the CPU. `kv_cache_dtype`: F32, BF16 or I8, by default the compute type.
+  /// float16 computes in float32 on the CPU. `kv_cache_dtype`: F32, BF16 or I8, by default the compute type. `quantization`: of
+  /// the weights that it will be given.
   explicit LlamaForCausalLM(const LlamaConfig& config, const std::string& device = "cpu",
-                            std::optional<DataType> kv_cache_dtype = std::nullopt);
+                            std::optional<DataType> kv_cache_dtype = std::nullopt,
+                            const Quantization& quantization = {});
   /// Reads a HuggingFace directory as it is. FileNotFoundError, ValueError, OsError; never half loaded.
   static std::shared_ptr<LlamaForCausalLM> from_pretrained(const std::string& directory,
                                                            const LoadOptions& options,
@@ -73,7 +78,8 @@ class LlamaForCausalLM {
 
   LlamaConfig config() const;
   Device device() const;
-  DataType kv_cache_dtype() const;  ///< of the caches it makes
+  DataType kv_cache_dtype() const;    ///< of the caches it makes
+  Quantization quantization() const;  ///< of its weights
   bool is_loaded() const noexcept;
   std::size_t nbytes() const;  ///< of the packed weights
   /// Of the weights that every forward pass reads from end to end: all but an embedding that is not the head too.
@@ -97,7 +103,7 @@ class LlamaForCausalLM {
   /// HF names -> tensors. Strict: missing or unexpected names and wrong shapes are a ValueError that lists
   /// them, and the model stays as it was. Tensors may be F32, F16 or BF16 and are copied.
   void load_state_dict(const std::map<std::string, Tensor>& state);
-  /// Copies in HF's names and layouts, in the dtype of the weights.
+  /// Copies in HF's names and layouts, in the dtype of the weights; of quantised ones what they stand for, F32.
   std::map<std::string, Tensor> state_dict() const;
   std::vector<std::string> parameter_names() const;
   Tensor get_parameter(const std::string& name) const;  ///< KeyError names the nearest
@@ -115,6 +121,7 @@ class LlamaForCausalLM {
   const LlamaConfig config_;
   const Device device_;
   const DataType kv_cache_dtype_;
+  const Quantization quantization_;
   mutable std::mutex mutex_;  ///< guards what follows
   std::shared_ptr<const Llama> llama_;
   std::shared_ptr<HookConnection> hooks_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "infinilm/config.hpp"
+#include "infinilm/quantization.hpp"
 #include "infinilm/tensor.hpp"
 
 namespace infinilm {
@@ -27,9 +28,9 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps,
 /// A linear layer's weight in the device's layout, to be used many times.
 class PackedLinear {
  public:
-  /// weights: matrices [N_p, K] stacked; compute: F32 or BF16, on CUDA also F16.
+  /// weights: matrices [N_p, K] stacked; compute: F32 or BF16, on CUDA also F16. `quantization`: rounds them first.
   PackedLinear(const std::vector<Tensor>& weights, DataType compute,
-               const std::string& device = "cpu");
+               const std::string& device = "cpu", const Quantization& quantization = {});
   /// One [T, N_p] for each part. bias: empty or one [N_p] for each part.
   std::vector<Tensor> apply(const Tensor& x, const std::vector<Tensor>& bias) const;
   /// residual + x W^T + b, fused. One part.
@@ -38,6 +39,7 @@ class PackedLinear {
   /// act(x W_0^T + b_0) * (x W_1^T + b_1), fused. Two parts.
   Tensor apply_act_mul(const Tensor& x, const std::vector<Tensor>& bias,
                        const std::string& act) const;
+  /// The matrix again; of quantised ones what they stand for, F32.
   Tensor unpack(std::size_t part) const;
   std::size_t nbytes() const;
 

@@ -70,7 +70,8 @@ struct Processor {
   void operator()(const infinilm::TokenIds& tokens, const infinilm::Tensor& logits) const {
     JNIEnv* env = needed_environment();
     const LocalFrame frame(env);
-    env->CallStaticVoidMethod(java.callbacks, java.process, slot->get(env), from_value(env, tokens),
+    const jobject held = slot->get(env);  // before there is a cell that Java must free
+    env->CallStaticVoidMethod(java.callbacks, java.process, held, from_value(env, tokens),
                               new_cell(logits));
     check_pending(env);
   }

@@ -37,7 +37,8 @@ std::shared_ptr<T> pin(JNIEnv* env, jlong cell, const char* name) {
     return nullptr;
   }
   auto object = std::static_pointer_cast<T>(to_cell(cell)->object.load());
-  if (!object) throw_java(env, Kind::Runtime, std::string(name) + " was closed");
+  const std::string what = std::string_view(name) == "self" ? "this object" : name;
+  if (!object) throw_java(env, Kind::Runtime, what + " was closed");
   return object;
 }
 

@@ -23,20 +23,21 @@ inline void append_keys(lua_State* L, int table, std::vector<std::string>& names
 enum Upvalue { kGetters = 1, kSetters, kMethods, kClass, kUpvalues = kClass };
 
 inline void push_missing(lua_State* L) {
+  const char* text = luaL_tolstring(L, 2, nullptr);  // may raise: before there is anything of C++
   std::vector<std::string> names;
   append_keys(L, lua_upvalueindex(kGetters), names);
   append_keys(L, lua_upvalueindex(kMethods), names);
-  const std::string found = luaL_tolstring(L, 2, nullptr);
   push_error(L, "AttributeError",
              infinilm::concat(lua_tostring(L, lua_upvalueindex(kClass)), " has no field or method ",
-                              infinilm::quoted(found),
-                              "; nearest: ", infinilm::nearest_names(found, names)));
+                              infinilm::quoted(std::string_view(text)),
+                              "; nearest: ", infinilm::nearest_names(text, names)));
 }
 
 inline void push_read_only(lua_State* L) {
-  push_error(L, "AttributeError",
-             infinilm::concat(lua_tostring(L, lua_upvalueindex(kClass)), ".",
-                              luaL_tolstring(L, 2, nullptr), " is read-only"));
+  const char* text = luaL_tolstring(L, 2, nullptr);
+  push_error(
+      L, "AttributeError",
+      infinilm::concat(lua_tostring(L, lua_upvalueindex(kClass)), ".", text, " is read-only"));
 }
 
 inline int raise_missing(lua_State* L) {

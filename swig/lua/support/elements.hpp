@@ -85,7 +85,7 @@ inline bool store_element(lua_State* L, int index, infinilm::DataType dtype, std
     if constexpr (std::is_class_v<Element>) {
       return false;
     } else {
-      written = to_value(L, index, "a " + std::string(name_of(dtype)) + " element", element);
+      written = to_value(L, index, "an element of " + std::string(name_of(dtype)), element);
       if (written) std::memcpy(data, &element, sizeof element);
       return true;
     }
@@ -116,6 +116,21 @@ inline bool push_values(lua_State* L, const infinilm::Tensor& tensor, const std:
   return true;
 }
 
+// The table at `index` has a value for each place along the dimension, and no others; an error else.
+inline bool check_values(lua_State* L, int index, const infinilm::Tensor& tensor,
+                         std::size_t dimension) {
+  std::size_t found = 0;
+  if (!to_length(L, index, "values", "as deep as the tensor has dimensions: a sequence here",
+                 found))
+    return false;
+  const std::int64_t length = tensor.shape()[dimension];
+  if (static_cast<std::int64_t>(found) == length) return true;
+  push_error(L, "ValueError",
+             infinilm::concat("expected ", length, " values along dimension ", dimension + 1,
+                              " of ", infinilm::str_of(tensor.shape()), ", found ", found));
+  return false;
+}
+
 // Writes one value everywhere (`broadcast`), or tables of tables of the tensor's shape.
 inline bool store_values(lua_State* L, int index, const infinilm::Tensor& tensor, std::byte* data,
                          std::size_t dimension, bool broadcast) {
@@ -123,15 +138,7 @@ inline bool store_values(lua_State* L, int index, const infinilm::Tensor& tensor
   infinilm::check<infinilm::Error>(lua_checkstack(L, 4), "the Lua stack is full");
   const std::int64_t length = tensor.shape()[dimension];
   const auto step = static_cast<std::int64_t>(tensor.itemsize()) * tensor.strides()[dimension];
-  if (!broadcast && !lua_istable(L, index))
-    return type_error(L, index, "values", "as deep as the tensor has dimensions: a table here");
-  if (const auto found = static_cast<std::int64_t>(lua_rawlen(L, index));
-      !broadcast && found != length) {
-    push_error(L, "ValueError",
-               infinilm::concat("expected ", length, " values along dimension ", dimension + 1,
-                                " of ", infinilm::str_of(tensor.shape()), ", found ", found));
-    return false;
-  }
+  if (!broadcast && !check_values(L, index, tensor, dimension)) return false;
   for (std::int64_t i = 0; i < length; ++i) {
     if (!broadcast) lua_rawgeti(L, index, i + 1);
     const int item = broadcast ? index : lua_gettop(L);

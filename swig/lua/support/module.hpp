@@ -58,6 +58,13 @@ inline int type_of(lua_State* L) {
   return 1;
 }
 
+// is_callable(value): a function, or what has __call.
+inline int callable(lua_State* L) {
+  luaL_checkany(L, 1);
+  lua_pushboolean(L, is_callable(L, 1));
+  return 1;
+}
+
 // fail(kind, message): raises an error of the engine's form.
 inline int fail(lua_State* L) {
   push_error(L, luaL_checkstring(L, 1), luaL_checkstring(L, 2));
@@ -127,9 +134,10 @@ inline void open(lua_State* L, const swig_lua_namespace& module) {
   push_function(L, new_tensor, call_function);
   lua_setfield(L, -2, "tensor");
   static constexpr luaL_Reg kHelpers[] = {
-      {"extend", extend}, {"kept", kept},    {"internal", internal},
-      {"fail", fail},     {"type", type_of}, {"set_warning_handler", set_warning_handler},
-      {nullptr, nullptr}};
+      {"extend", extend},        {"kept", kept},
+      {"internal", internal},    {"fail", fail},
+      {"type", type_of},         {"set_warning_handler", set_warning_handler},
+      {"is_callable", callable}, {nullptr, nullptr}};
   luaL_setfuncs(L, kHelpers, 0);
 }
 

@@ -82,7 +82,7 @@ void from_value(lua_State* L, const infinilm::HookPointPattern& value);
 void from_value(lua_State* L, const infinilm::ParameterInfo& value);
 void from_value(lua_State* L, const infinilm::StepSequence& value);
 
-// A Tensor or a view of one.
+// A Tensor.
 bool to_value(lua_State* L, int index, const std::string& field, infinilm::Tensor& value);
 // A Device or its name.
 bool to_value(lua_State* L, int index, const std::string& field, infinilm::Device& value);

@@ -121,6 +121,27 @@ inline int view_totable(lua_State* L) {
   return view && push_values(L, view->tensor(), view->data, view->dimension) ? 1 : kRaise;
 }
 
+// The step of `for i, x in pairs(view)`: (view, i) to i + 1 and what is there.
+inline int next_of_view(lua_State* L) {
+  const View* view = self_view(L);
+  if (!view) return kRaise;
+  if (!lua_isinteger(L, 2)) return type_error(L, 2, "an index", "an integer"), kRaise;
+  const lua_Integer i = lua_tointeger(L, 2);
+  lua_settop(L, 1);
+  if (i >= view->length()) return 0;
+  lua_pushinteger(L, i + 1);
+  lua_pushvalue(L, -1);
+  return index_view(L) == kRaise ? kRaise : 2;
+}
+
+inline int pairs_of_view(lua_State* L) {
+  if (!self_view(L)) return kRaise;
+  push_function(L, next_of_view, call_function);
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, 0);
+  return 3;
+}
+
 inline int collect_view(lua_State* L) {
   if (View* view = to_view(L, 1); view && view->header.ptr) {
     view->header.ptr = nullptr;
@@ -193,6 +214,8 @@ inline void register_views(lua_State* L) {
   lua_setfield(L, -2, "__newindex");
   push_function(L, view_length, call_function);
   lua_setfield(L, -2, "__len");
+  push_function(L, pairs_of_view, call_function);
+  lua_setfield(L, -2, "__pairs");
   lua_pushcfunction(L, collect_view);
   lua_setfield(L, -2, "__gc");
   lua_pushliteral(L, "infinilm.View");

@@ -62,8 +62,8 @@ class _Weights:
 
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
-        pool = self._rng.standard_t(6, _POOL).astype(np.float32)
-        self._pool = pool / pool.std()
+        self._pool = self._rng.standard_t(6, _POOL).astype(np.float32)
+        self._pool /= self._pool.std()
 
     def matrix(
         self, rows: int, columns: int, row_spread: float, gain: float

@@ -39,6 +39,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="float32, bfloat16 or int8, for keys and values (default: what is computed in)",
     )
+    add_quantization_arguments(group)
     group.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
 
@@ -52,7 +53,7 @@ def add_quantization_arguments(parser: argparse._ArgumentGroup) -> None:
         "--group-size",
         type=int,
         metavar="N",
-        help="weights of int4 that share a scale: 32 or 128",
+        help="weights that share a scale, a multiple of 32 (default: 32 for int4, a row for int8)",
     )
     parser.add_argument(
         "--activations",
@@ -136,6 +137,7 @@ def load(arguments: argparse.Namespace) -> LoadedModel:
         arguments.dtype,
         progress=True,
         kv_cache_dtype=arguments.kv_cache_dtype,
+        **quantization_options(arguments),
     )
 
 

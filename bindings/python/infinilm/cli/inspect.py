@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections import Counter
 from typing import Any
@@ -22,7 +23,12 @@ examples:
   infinilm inspect ~/models/Llama-3.2-1B --no-points
 """
 _BYTES = {"float32": 4, "bfloat16": 2}
-_STORED_BYTES = _BYTES | {"float16": 2}
+_STORED_BYTES = _BYTES | {"float16": 2, "int8": 1}
+# What is in the place of a quantised matrix and is kept.
+_QUANTISED = (
+    *("weight_packed", "weight_scale", "weight_zero_point"),  # compressed-tensors
+    *("qweight", "qzeros", "scales"),  # GPTQ, AWQ
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +76,9 @@ def _architecture(config: Any) -> list[tuple[str, str]]:
         if used
     ]
     scaling = config.rope_scaling
+    quantised = json.loads(config.to_json()).get("quantization_config")
+    if quantised:
+        extras.append(f"quantised ({quantised['quant_method']})")
     rope = f"theta {config.rope_theta:,.10g}"
     if scaling:
         kind = scaling.get("rope_type", scaling.get("type"))
@@ -110,7 +119,7 @@ def _sizes(
             dtypes[str(tensor.dtype)] += math.prod(tensor.shape)
         held = ", ".join(f"{n:,} {dtype}" for dtype, n in dtypes.most_common())
         rows.append(("stored", f"{len(stored)} tensors: {held}"))
-        missing = {parameter.name for parameter in parameters} - stored.keys()
+        missing = {p.name for p in parameters if not _instead(stored, p.name)} - stored.keys()
         if missing:
             rows.append(("missing", f"{len(missing)} tensors, such as {min(missing)}"))
     for dtype, width in _BYTES.items():
@@ -127,10 +136,22 @@ def _held(parameters: list[Any], stored: dict[str, Any] | None, width: int) -> i
     """
     total = 0
     for parameter in parameters:
+        quantised = _instead(stored or {}, parameter.name)
+        if quantised:
+            total += sum(tensor.nbytes for tensor in quantised)
+            continue
         tensor = (stored or {}).get(parameter.name)
         kept = width if tensor is None else _STORED_BYTES.get(str(tensor.dtype), width)
         total += math.prod(parameter.shape) * min(width, kept)
     return total
+
+
+def _instead(stored: dict[str, Any], name: str) -> list[Any]:
+    """The tensors that are in the place of a quantised matrix."""
+    module = name.removesuffix("weight")
+    names = [module + part for part in (*_QUANTISED, "weight")]
+    found = [stored[n] for n in names if n in stored]
+    return found if len(found) > 1 else []
 
 
 def _points(engine: Any, config: Any) -> list[tuple[str, ...]]:

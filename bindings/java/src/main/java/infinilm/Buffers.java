@@ -10,11 +10,21 @@ final class Buffers {
   private Buffers() {}
 
   /** Every view of a direct buffer refers to the first one, whose end therefore is the end of them all. */
-  static ByteBuffer of(Tensor tensor) {
+  static ByteBuffer of(Tensor tensor, long offset, int size) {
     Tensor share = Engine.sameTensor(tensor);
-    ByteBuffer memory = ((ByteBuffer) Engine.tensorMemory(share)).order(ByteOrder.nativeOrder());
+    ByteBuffer memory = ((ByteBuffer) Engine.tensorMemory(share, offset, size)).order(ByteOrder.nativeOrder());
     NativeObject.whenUnreachable(memory, share);
     return memory;
+  }
+
+  /** All of a tensor's bytes, which a buffer can only have if they are less than 2 GiB. */
+  static int size(Tensor tensor) {
+    long bytes = tensor.getNbytes();
+    if (bytes > Integer.MAX_VALUE) {
+      throw new IllegalArgumentException("the tensor has " + bytes
+          + " bytes, more than a buffer can hold: take parts with bytes(offset, size)");
+    }
+    return (int) bytes;
   }
 
   static Tensor check(Tensor tensor, DataType dtype) {
@@ -45,7 +55,7 @@ final class Buffers {
 
   static float[] toFloats(Tensor tensor) {
     Tensor dense = tensor.contiguous();
-    float[] values = new float[(int) dense.numel()];
+    float[] values = new float[Math.toIntExact(dense.numel())];
     switch (dense.getDtype()) {
       case F32 -> dense.floats().get(values);
       case BF16 -> {

@@ -14,11 +14,11 @@ final class Callbacks {
   private Callbacks() {}
 
   static void hook(Object slot, byte[] name, long tensor, int layer) throws Throwable {
-    ((HookCallback) ((Slot) slot).callback).accept(Values.text(name), new Tensor(tensor), layer);
+    ((HookCallback) ((Slot) slot).callback).accept(Values.text(name), new Tensor(new Cell(tensor)), layer);
   }
 
   static void process(Object slot, long[] tokens, long logits) throws Throwable {
-    ((LogitsProcessor) ((Slot) slot).callback).accept(tokens, new Tensor(logits));
+    ((LogitsProcessor) ((Slot) slot).callback).accept(tokens, new Tensor(new Cell(logits)));
   }
 
   static void progress(Object listener, long done, long total) throws Throwable {

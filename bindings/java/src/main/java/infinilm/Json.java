@@ -34,10 +34,17 @@ final class Json {
     }
     if (value instanceof Map<?, ?> map) {
       return map.entrySet().stream()
-          .map(e -> quote((String) e.getKey()) + ":" + encode(e.getValue()))
+          .map(e -> key(e.getKey()) + ":" + encode(e.getValue()))
           .collect(Collectors.joining(",", "{", "}"));
     }
-    throw new IllegalArgumentException("a " + value.getClass().getSimpleName() + " has no place in JSON");
+    throw new IllegalArgumentException("JSON has no place for a value of " + value.getClass());
+  }
+
+  private static String key(Object key) {
+    if (key instanceof String name) {
+      return quote(name);
+    }
+    throw new IllegalArgumentException("a key of a JSON object must be a String, found " + key);
   }
 
   private static String quote(String string) {

@@ -9,22 +9,21 @@ import java.lang.ref.Cleaner;
 public abstract class NativeObject implements AutoCloseable {
   private static final Cleaner CLEANER = Cleaner.create();
 
-  /** The cell in C++ that holds a share in the object: never 0, freed when this is unreachable. */
+  /** The cell's address: never 0, freed when this is unreachable. */
   final long swigCPtr;
 
   private final Cell cell;
 
-  NativeObject(long cell, long bytes) {
-    swigCPtr = cell;
-    this.cell = keep(this, cell, bytes);
+  NativeObject(Cell cell, long bytes) {
+    swigCPtr = cell.address;
+    this.cell = cell;
+    cell.weighs(bytes);
+    keep(this, cell);
   }
 
   /** Frees the cell once `owner` is unreachable. */
-  private static Cell keep(Object owner, long cell, long bytes) {
-    Cell kept = new Cell(cell, bytes);
-    CLEANER.register(owner, kept);
-    NativeMemory.added(bytes);
-    return kept;
+  private static void keep(Object owner, Cell cell) {
+    CLEANER.register(owner, cell);
   }
 
   /** Closes `object` once `owner` is unreachable. */
@@ -35,28 +34,6 @@ public abstract class NativeObject implements AutoCloseable {
   /** Further calls of methods throw IllegalStateException; closing again does nothing. */
   @Override
   public void close() {
-    Engine.emptyCell(swigCPtr);
-    cell.release();
-  }
-
-  static final class Cell implements Runnable {
-    private final long address;
-    private long bytes;
-
-    private Cell(long address, long bytes) {
-      this.address = address;
-      this.bytes = bytes;
-    }
-
-    synchronized void release() {
-      NativeMemory.removed(bytes);
-      bytes = 0;
-    }
-
-    @Override
-    public void run() {
-      release();
-      Engine.freeCell(address);
-    }
+    cell.empty();
   }
 }

@@ -8,14 +8,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.function.Function;
-import java.util.function.LongFunction;
 
 /** Java's half of the typemaps: between collections and the arrays that JNI passes. */
 final class Values {
   private Values() {}
 
   static byte[] bytes(String text) {
-    return Objects.requireNonNull(text, "text").getBytes(StandardCharsets.UTF_8);
+    return Objects.requireNonNull(text, "a text must not be null").getBytes(StandardCharsets.UTF_8);
   }
 
   static String text(byte[] bytes) {
@@ -49,7 +48,7 @@ final class Values {
   }
 
   static int ordinal(DataType dtype) {
-    return Objects.requireNonNull(dtype, "dtype").ordinal();
+    return Objects.requireNonNull(dtype, "dtype must not be null").ordinal();
   }
 
   static long[] join(long first, long... more) {
@@ -63,10 +62,10 @@ final class Values {
     return Arrays.copyOf(all, all.length, long[][].class);
   }
 
-  static <T> List<T> objects(long[] cells, LongFunction<T> make) {
+  static <T> List<T> objects(long[] cells, Function<Cell, T> make) {
     List<T> objects = new ArrayList<>(cells.length);
     for (long cell : cells) {
-      objects.add(make.apply(cell));
+      objects.add(make.apply(new Cell(cell)));
     }
     return objects;
   }

@@ -84,6 +84,7 @@ class ConfigTest {
     config.setRopeScaling(Map.of("rope_type", "linear", "factor", 2.5));
     assertEquals(2.5, config.getRopeScaling().get("factor"));
     assertThrows(IllegalArgumentException.class, () -> config.setRopeScaling(Map.of("rope_type", "foo")));
+    assertThrows(IllegalArgumentException.class, () -> config.setRopeScaling(Map.of("factor", new Object())));
     assertEquals("linear", config.getRopeScaling().get("rope_type"));
     config.setRopeScaling(Map.of("rope_type", "longrope", "factor", 2.0, "original_max_position_embeddings", 32,
         "short_factor", List.of(1.0, 1.5), "long_factor", List.of(2.0, 3.0)));

@@ -107,19 +107,54 @@ class ModelTest {
     assertTrue(missing.getMessage().contains("model.norm.weight"));
   }
 
+  private static LlamaForCausalLM load(LoadOptions options) {
+    return LlamaForCausalLM.fromPretrained(Sample.DIRECTORY, options);
+  }
+
+  @Test
+  void loadOptions() {
+    assertEquals("none", model.quantization().toString());
+    LlamaForCausalLM rounded = load(new LoadOptions().dtype(DataType.F32).kvCacheDtype(DataType.I8)
+        .quantization("int4").groupSize(64).activations("int8"));
+    Quantization found = rounded.quantization();
+    assertEquals("int4 in groups of 64, int8 activations", found.toString());
+    assertEquals(4, found.getBits());
+    assertEquals(64, found.getGroupSize());
+    assertTrue(found.getInt8Activations());
+    assertEquals(DataType.I8, rounded.kvCacheDtype());
+    assertTrue(rounded.nbytes() < model.nbytes() / 2, () -> rounded.nbytes() + " of " + model.nbytes());
+    assertEquals(DataType.F32, rounded.stateDict().get("model.layers.0.mlp.up_proj.weight").getDtype());
+    float[] exact = load(new LoadOptions().dtype(DataType.F32)).forward(PROMPT).toFloats();
+    float[] near = load(new LoadOptions().dtype(DataType.F32).quantization("int8")).forward(PROMPT).toFloats();
+    double error = 0;
+    double size = 0;
+    for (int i = 0; i < exact.length; i++) {
+      error = Math.max(error, Math.abs(exact[i] - near[i]));
+      size = Math.max(size, Math.abs(exact[i]));
+    }
+    assertTrue(error > 0 && error < 0.1 * size, "error " + error + " of " + size);
+    for (LoadOptions wrong : List.of(new LoadOptions().quantization("int3"), new LoadOptions().activations("int8"),
+        new LoadOptions().quantization("int4").groupSize(33), new LoadOptions().dtype(DataType.I8),
+        new LoadOptions().device("gpu"))) {
+      assertThrows(IllegalArgumentException.class, () -> load(wrong));
+    }
+    assertThrows(IllegalArgumentException.class, () -> new LoadOptions().groupSize(0));
+    assertThrows(NullPointerException.class, () -> load(new LoadOptions().quantization(null)));
+  }
+
   @Test
   void progress() {
     long[] last = new long[2];
-    LlamaForCausalLM.fromPretrained(Sample.DIRECTORY, "cpu", DataType.F32, (done, total) -> {
+    LlamaForCausalLM.fromPretrained(Sample.DIRECTORY, new LoadOptions().progress((done, total) -> {
       last[0] = done;
       last[1] = total;
-    });
+    }));
     assertTrue(last[1] > 0);
     assertEquals(last[1], last[0]);
     Exception mine = new Exception("enough");
-    assertSame(mine, assertThrows(Exception.class, () -> LlamaForCausalLM.fromPretrained(Sample.DIRECTORY, "cpu", null, (d, t) -> {
+    assertSame(mine, assertThrows(Exception.class, () -> LlamaForCausalLM.fromPretrained(Sample.DIRECTORY, new LoadOptions().progress((d, t) -> {
       throw mine;
-    })));
+    }))));
   }
 
   @Test

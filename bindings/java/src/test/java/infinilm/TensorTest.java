@@ -54,10 +54,26 @@ class TensorTest {
     tensor.floats().put(0, 7);
     assertEquals(7, memory.getFloat(0));
     assertThrows(IllegalArgumentException.class, () -> Tensor.borrow(memory, DataType.F32, 5));
+    assertThrows(ArithmeticException.class, () -> Tensor.borrow(memory, DataType.F32, 1L << 62)); // 2^64 bytes are not 0
     assertThrows(IllegalArgumentException.class, () -> Tensor.borrow(ByteBuffer.allocate(16).order(ByteOrder.nativeOrder()), DataType.F32, 4));
     assertThrows(IllegalArgumentException.class, () -> Tensor.borrow(memory.duplicate().order(ByteOrder.BIG_ENDIAN), DataType.F32, 4));
     Tensor readOnly = Tensor.borrow(memory.asReadOnlyBuffer().order(ByteOrder.nativeOrder()), DataType.F32, 4);
     assertThrows(ReadOnlyBufferException.class, () -> readOnly.floats().put(0, 1));
+  }
+
+  @Test
+  void partsOfWhatIsTooLargeForABuffer() {
+    long size = (1L << 31) + 16;
+    Tensor tensor = Tensor.empty(new long[] {size}, DataType.U8); // untouched memory: the system gives none
+    var tooLarge = assertThrows(IllegalArgumentException.class, tensor::bytes);
+    assertTrue(tooLarge.getMessage().contains("bytes(offset, size)"), tooLarge.getMessage());
+    ByteBuffer end = tensor.bytes(size - 8, 8);
+    end.putLong(0, 42);
+    assertEquals(42, tensor.bytes(size - 16, 16).getLong(8));
+    assertThrows(IndexOutOfBoundsException.class, () -> tensor.bytes(size - 8, 9));
+    assertThrows(IllegalArgumentException.class, () -> tensor.bytes(-1, 1));
+    assertThrows(ArithmeticException.class, tensor.reshape(new long[] {2, size / 2})::toFloats);
+    tensor.close();
   }
 
   @Test
