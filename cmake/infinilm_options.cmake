@@ -14,3 +14,11 @@ if(INFINILM_SANITIZE)
   add_compile_options(${sanitize} -fno-sanitize-recover=all -O1 -g)
   add_link_options(${sanitize})
 endif()
+
+# A module exports nothing that came from an archive. Where the C++ library is linked statically, its copies in several modules of
+# one process would otherwise be mixed up: symbols that the linker keeps unique, such as the numbers of locale facets.
+function(infinilm_hide_archives target)
+  if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+    target_link_options(${target} PRIVATE LINKER:--exclude-libs,ALL)
+  endif()
+endfunction()

@@ -5,7 +5,7 @@
     python3 benchmarks/gpu_check run --build --out REPORT   # both on the GPU machine
 
 ``run`` goes on past failures, keeps to a budget of minutes, prints a short summary and writes
-``report.md``, ``report.json`` and the logs of all stages. What it compares with (torch, Transformers)
+``report.md``, ``report.json`` and ``logs.txt``. What it compares with (torch, Transformers)
 is used where it is installed.
 """
 

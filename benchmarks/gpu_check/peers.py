@@ -76,8 +76,8 @@ def main() -> int:
 
     with weights.checkpoint(name) as directory, torch.inference_mode():
         model = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=torch.bfloat16, device_map="cuda", attn_implementation="sdpa"
-        )
+            directory, dtype=torch.bfloat16, attn_implementation="sdpa"
+        ).to("cuda")
         for batch in _BATCHES if kind == "eager" else _BATCHES[:1]:
             step = _step_seconds if kind == "eager" else _compiled_step_seconds
             rate = batch / step(torch, model, batch)

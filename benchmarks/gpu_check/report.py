@@ -1,4 +1,4 @@
-"""What was found: kept while it comes in, so that a run that is cut off leaves something too."""
+"""What was found: written while it comes in, so that a run that is cut off leaves something too."""
 
 from __future__ import annotations
 

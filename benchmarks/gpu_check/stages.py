@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from report import Report, Stage
 _HERE = Path(__file__).resolve().parent
 _TOOLS = ("memcheck", "racecheck", "initcheck")
 ALL = ("facts", "table", "pytest", "operations", "speed", "peers", "sanitizers", "compiled")
+_LONGEST_LOG = 400_000  # characters
 _LINES = 25  # of a log, in a failed stage's note
 
 
@@ -29,7 +31,10 @@ class Stages:
         self._report = report
         self._end = time.monotonic() + budget
         self._models = models
-        self._site = report.directory.resolve() / "site"
+        self._work = Path(tempfile.mkdtemp(prefix="gpu_check_"))
+        self._site = self._work / "site"
+        self._all_logs = report.directory / "logs.txt"
+        self._all_logs.write_text("")
         self._environment = os.environ | {
             "PYTHONUNBUFFERED": "1",
             "TOKENIZERS_PARALLELISM": "false",
@@ -42,7 +47,7 @@ class Stages:
             if name in chosen:
                 work: Callable[[], None] = getattr(self, f"_{name}")
                 work()
-        shutil.rmtree(self._site, ignore_errors=True)
+        shutil.rmtree(self._work, ignore_errors=True)
 
     def _install(self) -> None:
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
@@ -130,7 +135,7 @@ class Stages:
         self._collect(name)
 
     def _log(self, name: str) -> Path:
-        return self._report.directory / (re.sub(r"[^A-Za-z0-9]+", "_", name) + ".log")
+        return self._work / (re.sub(r"[^A-Za-z0-9]+", "_", name) + ".log")
 
     def _stage(
         self, name: str, command: list[str], seconds: float, more: dict[str, str] | None = None
@@ -156,11 +161,18 @@ class Stages:
                 log.write(f"{error}\n")
                 code = 127
         took = time.monotonic() - start
+        self._keep_log(name)
         if code == 0:
             self._report.add(Stage(name, "passed", took))
             return
         reason = "ran out of its time" if code is None else f"exit status {code}"
         self._report.add(Stage(name, "failed", took, f"{reason}\n{self._end_of_log(name)}"))
+
+    def _keep_log(self, name: str) -> None:
+        """All logs end up in one file, since little else comes back from some machines."""
+        text = self._log(name).read_text(errors="replace")
+        with self._all_logs.open("a") as logs:
+            logs.write(f"======== {name}\n{text[-_LONGEST_LOG:]}\n")
 
     def _end_of_log(self, name: str) -> str:
         lines = self._log(name).read_text(errors="replace").splitlines()

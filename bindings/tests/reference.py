@@ -118,8 +118,13 @@ def attention(q: Any, k: Any, v: Any, window: int, scale: float) -> Array:
     return mixed
 
 
-def attention_bound(q: Any, k: Any, v: Any, window: int, scale: float) -> Array:
-    """An error d in a score is a relative error d of its weight and of the sum that divides it."""
+def attention_bound(
+    q: Any, k: Any, v: Any, window: int, scale: float, rounding: float = 0.0
+) -> Array:
+    """An error d in a score is a relative error d of its weight and of the sum that divides it.
+
+    ``rounding``: relative, of each query and each weight before it is multiplied.
+    """
     seen = visible(len(q), len(k), window)
     magnitude = abs(scale) * np.einsum(
         "rad,ald->arl", np.abs(wide(q)), np.abs(per_head(k, q.shape[1]))
@@ -127,4 +132,5 @@ def attention_bound(q: Any, k: Any, v: Any, window: int, scale: float) -> Array:
     largest = np.max(np.where(seen, magnitude, 0.0), axis=-1).T[..., None]
     weights = softmax(scores(q, k, window, scale))
     mixed = np.einsum("arl,ald->rad", weights, np.abs(per_head(v, q.shape[1])))
-    return EPS * (16.0 + math.sqrt(len(k)) / 4.0 + 8.0 * largest) * mixed + TINY
+    relative = EPS * (16.0 + math.sqrt(len(k)) / 4.0 + 8.0 * largest)
+    return (relative + rounding * (2.0 + 3.0 * largest)) * mixed + TINY

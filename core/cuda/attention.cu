@@ -7,7 +7,6 @@ namespace infinilm::cuda {
 namespace {
 
 constexpr int kTensorRows = 64, kTensorDecodeRows = 16;
-constexpr std::int64_t kMostSplits = 32;
 
 int tile_rows(const AttentionShape& shape, bool one_row_each) {
   if (!has_tensor_attention(shape)) return kFloatRows;

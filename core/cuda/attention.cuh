@@ -9,6 +9,8 @@
 
 namespace infinilm::cuda {
 
+inline constexpr int kMostSplits = 32;
+
 struct AttentionTask {
   const float* q;
   float* y;
@@ -95,22 +97,38 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
   __syncthreads();
   if (!is_last) return;
   __threadfence();
-  const int stride = task.kv.padded + 2;
+  // What each split counts for, in each row.
+  __shared__ float weights[kRows * kMostSplits];
+  __shared__ float totals[kRows];
+  const int stride = task.kv.padded + 2, thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  for (int i = thread; i < s.rows * s.splits; i += threads) {
+    const int r = i % s.rows, split = i / s.rows;
+    weights[r * kMostSplits + split] = __ldcg(partial_of(task, kRows, split) + r * stride);
+  }
+  __syncthreads();
+  for (int r = thread; r < s.rows; r += threads) {
+    float* of = weights + r * kMostSplits;
+    float peak = kMinusInfinity, total = 0.0f;
+    for (int split = 0; split < s.splits; ++split) peak = fmaxf(peak, of[split]);
+#pragma unroll 8
+    for (int split = 0; split < s.splits; ++split) {
+      of[split] = power(of[split] - peak);
+      total = fmaf(of[split], __ldcg(partial_of(task, kRows, split) + r * stride + 1), total);
+    }
+    totals[r] = total;
+  }
+  __syncthreads();
   const int count = s.rows * task.kv.head_dim;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
+  for (int i = thread; i < count; i += threads) {
     const int r = i / task.kv.head_dim, d = i % task.kv.head_dim;
-    float peak = kMinusInfinity;
+    const float* from = partial_of(task, kRows, 0) + r * stride + 2 + d;
+    float sum = 0.0f;
+#pragma unroll 8
     for (int split = 0; split < s.splits; ++split) {
-      peak = fmaxf(peak, __ldcg(partial_of(task, kRows, split) + r * stride));
+      sum = fmaf(weights[r * kMostSplits + split], __ldcg(from + split * kRows * stride), sum);
     }
-    float total = 0.0f, sum = 0.0f;
-    for (int split = 0; split < s.splits; ++split) {
-      const float* p = partial_of(task, kRows, split) + r * stride;
-      const float weight = power(__ldcg(p) - peak);
-      total = fmaf(weight, __ldcg(p + 1), total);
-      sum = fmaf(weight, __ldcg(p + 2 + d), sum);
-    }
-    task.y[row_of(s, r) * task.y_stride + column_of(task, s, r) + d] = sum / total;
+    task.y[row_of(s, r) * task.y_stride + column_of(task, s, r) + d] = sum / totals[r];
   }
 }
 

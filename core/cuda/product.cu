@@ -4,7 +4,12 @@
 
 namespace infinilm::cuda {
 
-int most_rows(const Product& product) { return product.compute == DataType::F32 ? 4 : 64; }
+// 64 rows of x with their sums take 173 KiB of shared memory, 16 take 75.
+int most_rows(const Context& context, const Product& product) {
+  constexpr std::size_t kForMany = std::size_t{176} << 10;
+  if (product.compute == DataType::F32) return 4;
+  return context.shared_limit() >= kForMany ? 64 : 16;
+}
 
 namespace {
 
@@ -22,7 +27,7 @@ void launch(Context& context, const Product& p) {
 }  // namespace
 
 void multiply(Context& context, Product p) {
-  const int rows = p.rows, most = most_rows(p);
+  const int rows = p.rows, most = most_rows(context, p);
   for (int begin = 0; begin < rows; begin += most) {
     Product some = p;
     some.rows = std::min(most, rows - begin);

@@ -366,6 +366,13 @@ __device__ __forceinline__ float sum_of(const float* sums, int rows_of_sums, int
   return sum;
 }
 
+// Units on their way. x of as many must fit into shared memory: with many rows that is one quantised unit for each warp.
+template <class Unit, class Sums, int kTiles>
+constexpr int depth() {
+  if (Unit::kScaled && Sums::kRows > 16) return 1;
+  return kTiles == 1 ? Unit::kDepth : (Unit::kDepth + 1) / 2;
+}
+
 // kTiles 2: tile t of parts 0 and 1 together, for act(gate) * up.
 template <class Unit, class Sums, int kTiles>
 __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) {
@@ -375,7 +382,7 @@ __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) 
   auto* x = reinterpret_cast<typename Sums::X*>(memory);
   const int x_bytes = p.rows * p.x_shared_stride * static_cast<int>(sizeof(typename Sums::X));
   auto* sums = reinterpret_cast<float*>(memory + (x_bytes + 15) / 16 * 16);
-  constexpr int kDepth = kTiles == 1 ? Unit::kDepth : (Unit::kDepth + 1) / 2;
+  constexpr int kDepth = depth<Unit, Sums, kTiles>();
   const int warp = warp_index();
   const int steps = (p.units + kWarps - 1) / kWarps;
 
@@ -460,7 +467,7 @@ __global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) 
 // ---- its launch
 template <class Unit, class Sums, int kTiles>
 void launch_product(Context& context, Product p) {
-  constexpr int kDepth = kTiles == 1 ? Unit::kDepth : (Unit::kDepth + 1) / 2;
+  constexpr int kDepth = depth<Unit, Sums, kTiles>();
   constexpr int kStep = kWarps * Unit::kColumns;  // columns
   using X = typename Sums::X;
   const int inputs = p.parts[0].matrix.inputs;

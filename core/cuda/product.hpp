@@ -48,7 +48,7 @@ struct Product {
 };
 
 // Rows that are multiplied while the weights go by once.
-int most_rows(const Product& product);
+int most_rows(const Context& context, const Product& product);
 // act(gate) * up of so many rows at most.
 inline constexpr int kMostActRows = 16;
 // Any number of rows, `most_rows` at a time.

@@ -174,7 +174,12 @@ CudaWeight::CudaWeight(std::shared_ptr<Context> context,
       quant_(parts.front()->format()),
       compute_(compute) {
   std::vector<std::int64_t> outputs;
-  for (const QuantizedRows* source : parts) outputs.push_back(source->outputs());
+  for (const QuantizedRows* source : parts) {
+    check(source->input_order().empty(),
+          "a quantised weight with columns in an order of its own (act-order) is not supported on "
+          "CUDA; use device=\"cpu\"");
+    outputs.push_back(source->outputs());
+  }
   allocate(outputs);
   try {
     for (std::size_t i = 0; i < parts.size(); ++i) upload(*parts[i], i, packed);
@@ -348,9 +353,11 @@ QuantizedMatrix CudaWeight::unpack_quantized(std::size_t part) const {
   check(static_cast<bool>(quant_), "expected a quantised weight, found one of ", name_of(dtype()));
   const MatrixView& from = parts_[part];
   const std::int64_t outputs = from.outputs, groups = group_count(quant_, inputs_);
-  QuantizedMatrix m{quant_, Tensor::empty({outputs, inputs_}, DataType::U8),
+  QuantizedMatrix m{quant_,
+                    Tensor::empty({outputs, inputs_}, DataType::U8),
                     Tensor::empty({outputs, groups}, DataType::F32),
-                    Tensor::empty({outputs, groups}, DataType::U8)};
+                    Tensor::empty({outputs, groups}, DataType::U8),
+                    {}};
   std::memset(m.zeros.data(), quant_.middle(), m.zeros.nbytes());
   const auto tile_bytes = static_cast<std::size_t>(from.unit.tile_bytes());
   std::vector<std::byte> tiles(static_cast<std::size_t>(tile_count(outputs)) * tile_bytes);

@@ -46,6 +46,13 @@ Tensor weight_matrix(std::string_view name, const Tensor& t) {
 
 const float* floats(const Tensor& t) { return reinterpret_cast<const float*>(t.data()); }
 
+// What was asked for reads memory that is about to be dropped: it must be on its way by then.
+template <class Result>
+Result submitted(Ops& ops, Result result) {
+  ops.submit();
+  return result;
+}
+
 // A tensor's memory as rows of its last `cols` elements. Operations do not write to what they only read.
 Matrix matrix(const Tensor& t, std::int64_t rows, std::int64_t cols) {
   return {reinterpret_cast<float*>(t.data()), rows, cols, cols};
@@ -102,7 +109,7 @@ Tensor embed(const TokenIds& ids, const Tensor& table, const std::string& device
   const auto packed = ops->pack(std::span(&rows, 1), DataType::F32);
   const Tensor y = empty_on(*ops, {static_cast<std::int64_t>(ids.size()), table.shape()[1]});
   ops->embed(ids, *packed, matrix(y));
-  return y;
+  return submitted(*ops, y);
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, const std::string& device) {
@@ -112,7 +119,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps, const std::st
   check_shape("weight", weight, {x.shape()[1]});
   const Tensor y = empty_on(*ops, x.shape());
   ops->rms_norm(matrix(input), floats(w), static_cast<float>(eps), matrix(y));
-  return y;
+  return submitted(*ops, y);
 }
 
 PackedLinear::PackedLinear(const std::vector<Tensor>& weights, DataType compute,
@@ -145,7 +152,7 @@ std::vector<Tensor> PackedLinear::apply(const Tensor& x, const std::vector<Tenso
     outputs.push_back(matrix(y.back()));
   }
   ops_->linear(matrix(input), *weight_, biases.span(), outputs);
-  return y;
+  return submitted(*ops_, y);
 }
 
 Tensor PackedLinear::apply_residual(const Tensor& x, const std::vector<Tensor>& bias,
@@ -157,7 +164,7 @@ Tensor PackedLinear::apply_residual(const Tensor& x, const std::vector<Tensor>& 
   check_shape("residual", residual, {x.shape()[0], weight_->outputs(0)});
   const Matrix output = matrix(y);
   ops_->linear(matrix(input), *weight_, biases.span(), std::span(&output, 1), true);
-  return y;
+  return submitted(*ops_, y);
 }
 
 Tensor PackedLinear::apply_act_mul(const Tensor& x, const std::vector<Tensor>& bias,
@@ -169,7 +176,7 @@ Tensor PackedLinear::apply_act_mul(const Tensor& x, const std::vector<Tensor>& b
   const Biases biases(*ops_, bias, *weight_);
   const Tensor y = empty_on(*ops_, {x.shape()[0], weight_->outputs(0)});
   ops_->linear_act_mul(matrix(input), *weight_, biases.span(), parse_hidden_act(act), matrix(y));
-  return y;
+  return submitted(*ops_, y);
 }
 
 Tensor PackedLinear::unpack(std::size_t part) const {
@@ -187,7 +194,7 @@ Tensor act_mul(const Tensor& gate, const Tensor& up, const std::string& act,
   check_shape("up", up, gate.shape());
   const Tensor y = empty_on(*ops, gate.shape());
   ops->act_mul(matrix(g), matrix(u), parse_hidden_act(act), matrix(y));
-  return y;
+  return submitted(*ops, y);
 }
 
 Tensor add(const Tensor& x, const Tensor& y, const std::string& device) {
@@ -196,7 +203,7 @@ Tensor add(const Tensor& x, const Tensor& y, const std::string& device) {
   Tensor sum = own_activations(*ops, "y", y, 2);
   check_shape("y", y, x.shape());
   ops->add(matrix(input), matrix(sum));
-  return sum;
+  return submitted(*ops, sum);
 }
 
 Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin, const std::string& device) {
@@ -209,14 +216,14 @@ Tensor rope(const Tensor& x, const Tensor& cos, const Tensor& sin, const std::st
   check_shape("sin", sin, {rows, head_dim / 2});
   if (rotated.numel() == 0) return rotated;
   ops->rope(matrix(rotated, rows, heads * head_dim), head_dim, matrix(c), matrix(s));
-  return rotated;
+  return submitted(*ops, rotated);
 }
 
 Tensor softmax(const Tensor& x, const std::string& device) {
   const auto ops = ops_for(Device(device));
   Tensor y = own_activations(*ops, "x", x, 2);
   ops->softmax(matrix(y));
-  return y;
+  return submitted(*ops, y);
 }
 
 namespace {
@@ -305,7 +312,7 @@ Tensor scores_of(Ops& ops, const Tensor& q, const CachedKeys& cache, std::int64_
   const Tensor scores = empty_on(ops, {heads, rows, keys});
   ops.attention_scores(matrix(q, rows, heads * q.shape()[2]), cache.queries(), cache.shape(),
                        reinterpret_cast<float*>(scores.data()), keys);
-  return scores;
+  return submitted(ops, scores);
 }
 
 }  // namespace
@@ -323,14 +330,14 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v,
   if (fused) {
     ops->attention(matrix(qs, tokens, columns), cache.queries(), cache.shape(),
                    matrix(y, tokens, columns));
-    return y;
+    return submitted(*ops, y);
   }
   const std::int64_t keys = longest_of(lengths);
   const Tensor weights = scores_of(*ops, qs, cache, keys);
   ops->softmax(matrix(weights, q.shape()[1] * tokens, keys));
   ops->attention_mix(floats(weights), keys, cache.queries(), cache.shape(),
                      matrix(y, tokens, columns));
-  return y;
+  return submitted(*ops, y);
 }
 
 Tensor attention_scores(const Tensor& q, const Tensor& k, const std::vector<std::int64_t>& rows,

@@ -243,7 +243,7 @@ def _order_with(source: Any) -> dict[str, int]:
     kind, index = source.__dlpack_device__()
     if int(kind) not in _DLPACK_CUDA:
         return {}
-    return {"stream": _engine._stream_of(f"cuda:{index}")}
+    return {"stream": _engine._stream_of(f"cuda:{index}") or -1}
 
 
 def _from_dlpack(source: Any) -> Tensor:

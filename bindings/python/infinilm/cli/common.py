@@ -40,7 +40,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="float32, bfloat16 or int8, for keys and values (default: what is computed in)",
     )
     add_quantization_arguments(group)
-    group.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
+    group.add_argument(
+        "--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)"
+    )
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
 
 
