@@ -135,6 +135,7 @@ class Context {
   std::atomic<bool> recording_ = false;
   std::int64_t epoch_ = 0;
   cudaEvent_t order_ = nullptr;
+  void* small_ = nullptr;  // pinned
   std::map<const void*, std::size_t> shared_limits_;
   std::unique_ptr<Staging> staging_;
   std::mutex memory_mutex_;

@@ -239,8 +239,10 @@ void OpsCuda::copy(Matrix from, Matrix to) {
 void OpsCuda::argmax(Matrix x, std::span<Largest> found) {
   const Context::Use use(*context_);
   flush();
-  auto* on_device = reinterpret_cast<Largest*>(context_->scratch(found_, found.size_bytes()));
-  cuda::argmax(*context_, x, on_device);
+  const std::size_t bytes = (found.size_bytes() + 15) / 16 * 16;
+  std::byte* memory = context_->scratch(found_, bytes + argmax_bytes(x.rows));
+  auto* on_device = reinterpret_cast<Largest*>(memory);
+  cuda::argmax(*context_, x, memory + bytes, on_device);
   context_->download(on_device, found.data(), found.size_bytes());
 }
 

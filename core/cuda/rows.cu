@@ -200,29 +200,41 @@ __device__ Candidate best_of_warp(Candidate mine) {
   return mine;
 }
 
-constexpr int kArgmaxThreads = 1024;
+// The best of a block; in its first thread.
+__device__ Candidate best_of_block(Candidate mine) {
+  __shared__ Candidate bests[kThreads / 32];
+  mine = best_of_warp(mine);
+  if (lane_index() == 0) bests[warp_index()] = mine;
+  __syncthreads();
+  if (warp_index() != 0) return mine;
+  return best_of_warp(bests[lane_index() % (kThreads / 32)]);
+}
 
-__global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(Rows x, Largest* found) {
-  __shared__ float values[32];
-  __shared__ int indices[32];
+constexpr int kArgmaxBlocks = 64;  // of a row
+
+__global__ void __launch_bounds__(kThreads) argmax_kernel(Rows x, Candidate* bests) {
   let_next_start();
   wait_for_previous();
-  const int r = static_cast<int>(blockIdx.x);
+  const int r = static_cast<int>(blockIdx.y);
   Candidate mine = {kMinusInfinity, x.cols - 1};
-#pragma unroll 8
-  for (int i = static_cast<int>(threadIdx.x); i < x.cols; i += kArgmaxThreads) {
+#pragma unroll 4
+  for (int i = static_cast<int>(blockIdx.x * kThreads + threadIdx.x); i < x.cols;
+       i += kArgmaxBlocks * kThreads) {
     const Candidate c = {x.row(r)[i], i};
     if (beats(c, mine)) mine = c;
   }
-  mine = best_of_warp(mine);
-  if (lane_index() == 0) {
-    values[warp_index()] = mine.value;
-    indices[warp_index()] = mine.index;
-  }
-  __syncthreads();
-  if (warp_index() != 0) return;
-  mine = best_of_warp({values[lane_index()], indices[lane_index()]});
-  if (lane_index() == 0) found[r] = {mine.index, mine.value};
+  mine = best_of_block(mine);
+  if (threadIdx.x == 0) bests[r * kArgmaxBlocks + static_cast<int>(blockIdx.x)] = mine;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    argmax_last_kernel(const Candidate* bests, Largest* found) {
+  let_next_start();
+  wait_for_previous();
+  const int r = static_cast<int>(blockIdx.x);
+  const Candidate best =
+      best_of_block(bests[r * kArgmaxBlocks + static_cast<int>(threadIdx.x) % kArgmaxBlocks]);
+  if (threadIdx.x == 0) found[r] = {best.index, best.value};
 }
 
 }  // namespace
@@ -278,9 +290,18 @@ void softmax(Context& context, Matrix x) {
   context.launch(softmax_kernel, dim3(static_cast<unsigned>(x.rows)), kThreads, 0, rows_of(x));
 }
 
-void argmax(Context& context, Matrix x, Largest* found) {
-  context.launch(argmax_kernel, dim3(static_cast<unsigned>(x.rows)), kArgmaxThreads, 0, rows_of(x),
-                 found);
+std::size_t argmax_bytes(std::int64_t rows) {
+  return static_cast<std::size_t>(rows) * kArgmaxBlocks * sizeof(Candidate);
+}
+
+void argmax(Context& context, Matrix x, std::byte* scratch, Largest* found) {
+  auto* bests = reinterpret_cast<Candidate*>(scratch);
+  for_slabs(x.rows, [&](std::int64_t first, std::int64_t count) {
+    const auto rows = static_cast<unsigned>(count);
+    context.launch(argmax_kernel, dim3(kArgmaxBlocks, rows), kThreads, 0,
+                   rows_of(slab(x, first, count)), bests);
+    context.launch(argmax_last_kernel, dim3(rows), kThreads, 0, bests, found + first);
+  });
 }
 
 }  // namespace infinilm::cuda

@@ -23,7 +23,8 @@ void add_bias(Context& context, const float* bias, Matrix y);
 void copy(Context& context, Matrix from, Matrix to);
 void rope(Context& context, Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin);
 void softmax(Context& context, Matrix x);
-// As Ops::argmax, into device memory.
-void argmax(Context& context, Matrix x, Largest* found);
+// As Ops::argmax, into device memory; `scratch` has argmax_bytes of it too.
+std::size_t argmax_bytes(std::int64_t rows);
+void argmax(Context& context, Matrix x, std::byte* scratch, Largest* found);
 
 }  // namespace infinilm::cuda
