@@ -74,6 +74,7 @@ def main(arguments: list[str]) -> int:
         return 0
     configure(build, "ON")
     run("cmake", "--build", build, "--target", "infinilm_cuda")
+    configure(build, "OFF")  # for whoever builds here next; what was built stays
     plugin = build / "core" / "cuda" / "libinfinilm_cuda.so"
     told = run(sys.executable, "-c", ASK, INFINILM_CUDA_PLUGIN=str(plugin))
     if not told.startswith("no device:"):
