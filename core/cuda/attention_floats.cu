@@ -92,6 +92,7 @@ __device__ void weigh_block(const Memory& m) {
     const float sum = warp_sum(x + y);
     scores[lane_index()] = x;
     scores[lane_index() + 32] = y;
+    __syncwarp();  // all have read the peak
     if (lane_index() == 0) {
       const float shrink = power(before - base);
       m.shrink[r] = shrink;
