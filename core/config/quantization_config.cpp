@@ -88,7 +88,7 @@ class Fields {
 };
 
 void add_parts(std::vector<ModulePattern>& to, const std::vector<std::string>& names) {
-  for (const std::string& name : names) to.push_back(ModulePattern::parts(name));
+  for (const std::string& name : names) to.push_back(name_parts(name));
 }
 
 // The lists of a list.
@@ -98,8 +98,7 @@ std::vector<ModulePattern> blocks_of(const Fields& f, const std::string& key) {
   if (!f.at(key).is_array()) reject(f.name(key), "a list of lists of names", f.at(key));
   for (const Json& entry : f.at(key)) {
     const Json names = entry.is_array() ? entry : Json::array({entry});
-    for (const Json& name : names)
-      patterns.push_back(ModulePattern::parts(read_text(f.name(key), name)));
+    for (const Json& name : names) patterns.push_back(name_parts(read_text(f.name(key), name)));
   }
   return patterns;
 }
@@ -120,9 +119,9 @@ QuantizationScheme read_gptq(const Fields& f) {
   s.only = blocks_of(f, "modules_in_block_to_quantize");
   add_parts(s.except, f.texts("modules_to_not_convert"));
   if (f.flag("lm_head", false)) {
-    if (!s.only.empty()) s.only.push_back(ModulePattern::parts("lm_head"));
+    if (!s.only.empty()) s.only.push_back(name_parts("lm_head"));
   } else {
-    s.except.push_back(ModulePattern::parts("lm_head"));
+    s.except.push_back(name_parts("lm_head"));
   }
   return s;
 }
@@ -138,7 +137,7 @@ QuantizationScheme read_awq(const Fields& f) {
   s.zeros = f.flag("zero_point", true);
   if (!s.zeros) f.refuse("zero_point", "true");
   add_parts(s.except, f.texts("modules_to_not_convert"));
-  s.except.push_back(ModulePattern::parts("lm_head"));
+  s.except.push_back(name_parts("lm_head"));
   return s;
 }
 
@@ -214,12 +213,12 @@ QuantizationScheme read_compressed(const Fields& f) {
     if (!alike(*scheme, s)) group.refuse("weights", "the same in all config_groups");
     for (const std::string& target : group.texts("targets")) {
       if (target == "Embedding") group.refuse("targets", "no embeddings");
-      scheme->only.push_back(ModulePattern::whole(group.name("targets"), target));
+      scheme->only.push_back(whole_name(group.name("targets"), target));
     }
     if (scheme->only.empty()) group.refuse("targets", "at least one name");
   }
   for (const std::string& name : f.texts("ignore"))
-    scheme->except.push_back(ModulePattern::whole(f.name("ignore"), name));
+    scheme->except.push_back(whole_name(f.name("ignore"), name));
   return *scheme;
 }
 

@@ -2,31 +2,21 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
-#include <regex>
 #include <string>
 #include <vector>
 
 namespace infinilm {
 
-// A name of a module as such files write it.
-class ModulePattern {
- public:
-  // compressed-tensors: a whole name, the class "Linear", or "re:" and a regular expression for the beginning.
-  static ModulePattern whole(const std::string& field, const std::string& text);
-  // GPTQ, AWQ: one or more parts of a name: "lm_head", "mlp.down_proj", "model.layers.0".
-  static ModulePattern parts(const std::string& text);
+// Whether a module is meant by a name that such a file has.
+using ModulePattern = std::function<bool(const std::string& module)>;
 
-  bool matches(const std::string& module) const;
-
- private:
-  enum class Kind { Every, Whole, Parts, Expression };
-  ModulePattern(Kind kind, std::string text) : kind_(kind), text_(std::move(text)) {}
-
-  Kind kind_;
-  std::string text_;
-  std::regex expression_;
-};
+// compressed-tensors: a whole name, the class "Linear", or "re:" and a regular expression for the beginning. ValueError that names
+// `field` for an expression that is none.
+ModulePattern whole_name(const std::string& field, const std::string& text);
+// GPTQ, AWQ: one or more parts of a name: "lm_head", "mlp.down_proj", "model.layers.0".
+ModulePattern name_parts(const std::string& text);
 
 struct QuantizationScheme {
   enum class Layout { PackQuantized, IntQuantized, Gptq, Awq };

@@ -120,7 +120,17 @@ inline void pack_strip(const float* x, i64 stride, i64 rows, i64 depth, i64 vali
 
 // The same as pairs of bfloat16 in 32 bits: out[k / 2][r].
 inline void pack_strip_pairs(const float* x, i64 stride, i64 rows, i64 depth, i64 valid, u32* out) {
-  for (i64 k = 0; k < depth; k += 2) {
+  i64 k = 0;
+#ifdef INFINILM_NATIVE_BF16
+  constexpr i64 kPairs = kWidth;
+  for (; k + 2 * kPairs <= valid; k += 2 * kPairs) {
+    alignas(64) u32 pairs[kMaxStrip][kPairs];
+    for (i64 r = 0; r < rows; ++r) _mm512_store_si512(pairs[r], round_pairs(x + r * stride + k));
+    for (i64 i = 0; i < kPairs; ++i)
+      for (i64 r = 0; r < rows; ++r) out[(k / 2 + i) * rows + r] = pairs[r][i];
+  }
+#endif
+  for (; k < depth; k += 2) {
     for (i64 r = 0; r < rows; ++r) {
       const float* p = x + r * stride + k;
       const u32 second = k + 1 < valid ? to_bf16(p[1]) : 0;
@@ -140,6 +150,12 @@ inline void pack_for_tiles(const PackRows& p) {
       const float* x = p.x + (row + r) * p.stride;
       for (i64 k0 = 0; k0 < all; k0 += kDepthStep) {
         u16* to = out + k0 * rows + r * kDepthStep;
+#ifdef INFINILM_AMX
+        if (k0 + kDepthStep <= p.depth) {
+          _mm512_storeu_si512(to, round_pairs(x + k0));
+          continue;
+        }
+#endif
         for (i64 k = 0; k < kDepthStep; ++k) {
           to[k] = k0 + k < p.depth ? static_cast<u16>(to_bf16(x[k0 + k])) : u16{0};
         }

@@ -72,6 +72,10 @@ inline F dot_bf16(F c, std::uint32_t pair, const std::uint32_t* p) {
   return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair))),
                           reinterpret_cast<__m512bh>(load_pairs(p)));
 }
+// Thirty-two neighbours as sixteen pairs of bfloat16, nearest even; denormals become zero, as which products take them anyway.
+inline __m512i round_pairs(const float* p) {
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(load(p + kWidth), load(p)));
+}
 // Lane by lane (a, b) as a pair of bfloat16, nearest even.
 inline __m512i pair_bf16(F a, F b) {
   const __m512i first = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(a)));

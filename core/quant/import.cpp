@@ -106,8 +106,10 @@ std::optional<std::string> fault_of(const ExpectedTensor& expected,
 }
 
 QuantFormat format_of(const QuantizationScheme& scheme, std::int64_t inputs) {
-  QuantFormat format = scheme.group == 0 ? by_rows(scheme.bits, inputs)
-                                         : QuantFormat{scheme.bits, scheme.group, false};
+  // A group that reaches beyond the row is the row: padding it would only cost memory.
+  const bool whole = scheme.group == 0 || scheme.group >= inputs;
+  QuantFormat format =
+      whole ? by_rows(scheme.bits, inputs) : QuantFormat{scheme.bits, scheme.group, false};
   format.zeros = scheme.zeros;
   return format;
 }
