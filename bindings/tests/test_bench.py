@@ -172,7 +172,7 @@ def test_what_json_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("activations", [None, "int8"])
 @pytest.mark.parametrize("bits", [8, 4])
-def test_quantised_weights_are_held_against_what_computes_them(
+def test_bytes_of_a_pass_of_quantised_weights(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, bits: int, activations: str | None
 ) -> None:
     file = tmp_path / "out.json"
@@ -181,8 +181,6 @@ def test_quantised_weights_are_held_against_what_computes_them(
     assert main(["bench", *arguments]) == 0
     assert f"quantization int{bits}" in capsys.readouterr().out
     written = json.loads(file.read_text(encoding="utf-8"))
-    peak = engine.Ceilings(MIB).peak(activations or "bfloat16")
-    assert written["peak_instruction"] == peak.instruction
     weights = written["layer_parameters"] * bits // 8 + written["head_parameters"]
     assert weights < written["nbytes_per_pass"] < 1.5 * weights  # scales, norms, padding
 
