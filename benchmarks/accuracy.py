@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent / "compare"))
 from candidates import Candidate, candidates, installed, prepare
 from peers import CLASSES, Kind
-from peers.infinilm_peer import load
 from peers.llama_cpp_peer import LlamaCpp
 
 TEXT = Path(__file__).parent / "texts" / "sonnets.txt"
@@ -92,9 +91,12 @@ def compare_logits(
     )
 
 
-def our_logits(kind: Kind, checkpoint: Path, windows: Windows) -> tuple[float, list[Any]]:
-    """Bits a weight, and the logits of every window."""
-    model = load(checkpoint, kind.label)
+def our_logits(
+    kind: Kind, checkpoint: Path, windows: Windows, kv_cache_dtype: str | None
+) -> tuple[float, list[Any]]:
+    """Bits a weight, and the logits of every window. The reference keeps keys and values exactly."""
+    kept = None if kind.label == REFERENCE else kv_cache_dtype
+    model = models.load(checkpoint, kind.label, kept)
     count = layer_parameters(model.config) + head_parameters(model.config)
     bits = 8 * model._engine.nbytes_per_pass() / count
     return bits, [model.forward(ids).numpy() for ids in windows]
@@ -118,12 +120,13 @@ def measure(
     threads: int,
     windows: Windows,
     folder: Path,
+    kv_cache_dtype: str | None,
 ) -> Errors:
     """Runs in a process of its own, so that engines do not meet; errors come back as text."""
     infinilm.set_num_threads(threads)
     try:
         if candidate.peer == "infinilm":
-            bits, logits = our_logits(candidate.kind, checkpoint, windows)
+            bits, logits = our_logits(candidate.kind, checkpoint, windows, kv_cache_dtype)
         else:
             bits, logits = llama_cpp_logits(candidate.kind, checkpoint, cache, threads, windows)
     except Exception as error:
@@ -151,7 +154,7 @@ def read_windows(checkpoint: Path, text: Path, length: int, count: int) -> Windo
 
 def write_windows(checkpoint: Path, length: int, count: int) -> Windows:
     """Text that the model itself writes, in float32."""
-    model = load(checkpoint, REFERENCE)
+    model = models.load(checkpoint, REFERENCE)
     rng = np.random.default_rng(0)
     starts = rng.integers(0, model.config.vocab_size, (count, 1))
     sequences = model.generate(
@@ -186,6 +189,11 @@ def parse_arguments() -> argparse.Namespace:
     add("--text", type=Path, metavar="FILE", help="(default: eight sonnets, for a real model)")
     add("--window", type=report.positive, default=256, help="tokens of context (%(default)s)")
     add("--windows", type=report.positive, default=8, help="how many, at most (%(default)s)")
+    add(
+        "--kv-cache-dtype",
+        choices=models.KV_DTYPES,
+        help="of infinilm's formats but float32 (default: what is computed in)",
+    )
     add("--threads", type=report.positive, default=report.processors())
     add("--classes", choices=CLASSES, nargs="+", default=list(CLASSES), help="number formats")
     add(
@@ -232,7 +240,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = partial(
             measure, checkpoint=checkpoint, cache=options.cache, threads=options.threads,
-            windows=windows, folder=Path(folder),
+            windows=windows, folder=Path(folder), kv_cache_dtype=options.kv_cache_dtype,
         )  # fmt: skip
         for candidate in chosen:
             report.progress(str(candidate))

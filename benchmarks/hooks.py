@@ -159,7 +159,7 @@ def main() -> None:
         "--shape", choices=SHAPES, default="150m", help="random model (default: %(default)s)"
     )
     parser.add_argument("--model", type=Path, metavar="DIR", help="a checkpoint instead of --shape")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--format", choices=models.FORMATS, default="float32")
     parser.add_argument(
         "--tokens", type=report.positive, default=128, help="length of the pass (%(default)s)"
     )
@@ -168,11 +168,11 @@ def main() -> None:
     # The hook that matches nothing is meant.
     warnings.filterwarnings("ignore", "(?s).*layer9999_mlp.*", UserWarning)
 
-    directory = options.model or models.make_checkpoint(
-        options.shape, options.dtype, options.folder
+    directory = options.model or models.make_checkpoint_for(
+        options.shape, options.format, options.folder
     )
     infinilm.set_num_threads(options.threads)
-    model = infinilm.LlamaForCausalLM.from_pretrained(directory, dtype=options.dtype)
+    model = models.load(directory, options.format)
     rng = np.random.default_rng(0)
     ids: list[Any] = rng.integers(0, model.config.vocab_size, options.tokens).tolist()
     cases = make_cases(model, ids)
@@ -181,7 +181,7 @@ def main() -> None:
             case.run(model, ids)
 
     title = (
-        f"{directory.name}, {options.dtype}, {options.tokens} tokens, {options.threads} threads, "
+        f"{directory.name}, {options.format}, {options.tokens} tokens, {options.threads} threads, "
         f"{options.rounds} rounds, infinilm {infinilm.__version__} ({infinilm.cpu_level()})"
     )
     print(f"{report.machine()}\n{title}\n")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How long loading takes, and how much memory, against reading the file and against copying it.
 
-    python loading.py --stored bfloat16 --dtype bfloat16
+    python loading.py --stored bfloat16 --format bfloat16
+    python loading.py --shape 1b --stored bfloat16 --format "int4 g32"
 
 The file is in the page cache. In turn: reading it piece by piece into one small buffer, copying it
 into fresh memory with one thread (what any loader has to write), and loading it.
@@ -53,7 +54,7 @@ def main() -> None:
     report.add_common_arguments(parser)
     parser.add_argument("--shape", choices=models.SHAPES, default="150m")
     parser.add_argument("--stored", choices=["float32", "bfloat16", "float16"], default="float32")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--format", choices=models.FORMATS, default="float32")
     parser.add_argument("--folder", type=Path, default=models.default_folder())
     options = parser.parse_args()
     infinilm.set_num_threads(options.threads)
@@ -61,7 +62,7 @@ def main() -> None:
     file = directory / "model.safetensors"
 
     before = status("VmRSS")
-    model = infinilm.LlamaForCausalLM.from_pretrained(directory, dtype=options.dtype)
+    model = models.load(directory, options.format)
     peak, held = status("VmHWM") - before, model.nbytes
     del model
     source = np.fromfile(file, np.uint8)
@@ -69,14 +70,10 @@ def main() -> None:
     for _ in range(options.rounds):
         times["read"].append(report.timed(lambda: read(file)))
         times["copy"].append(report.timed(lambda: copy(source)))
-        times["load"].append(
-            report.timed(
-                lambda: infinilm.LlamaForCausalLM.from_pretrained(directory, dtype=options.dtype)
-            )
-        )
+        times["load"].append(report.timed(lambda: models.load(directory, options.format)))
 
     title = (
-        f"{directory.name} in {options.dtype}, {options.threads} threads, {options.rounds} rounds, "
+        f"{directory.name} in {options.format}, {options.threads} threads, {options.rounds} rounds, "
         f"infinilm {infinilm.__version__} ({infinilm.cpu_level()})"
     )
     print(f"{report.machine()}\n{title}\n")

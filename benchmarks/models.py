@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Random Llama-shaped checkpoints that are kept, with a tokenizer that other engines' converters ask for.
+"""Random Llama-shaped checkpoints that are kept, and the number formats that they are loaded in.
 
     python models.py 150m bfloat16 FOLDER
 
-prints the directory that it made, or found already made. How the weights are spread says
-infinilm.benchmark.random_model.
+prints the directory that it made, or found already made. It has a tokenizer, which other engines'
+converters ask for. How the weights are spread says infinilm.benchmark.random_model.
 """
 
 from __future__ import annotations
@@ -13,9 +13,40 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import infinilm
 from infinilm.benchmark.random_model import DTYPES, write_checkpoint
 from infinilm.benchmark.shapes import SHAPES
+
+# What ``from_pretrained`` is told, by the name in the tables.
+FORMATS: dict[str, dict[str, Any]] = {
+    "float32": {"dtype": "float32"},
+    "bfloat16": {"dtype": "bfloat16"},
+    "int8": {"dtype": "bfloat16", "quantization": "int8"},
+    "int8, int8 activations": {
+        "dtype": "bfloat16", "quantization": "int8", "activations": "int8",
+    },
+    "int4 g32": {"dtype": "bfloat16", "quantization": "int4", "group_size": 32},
+    "int4 g128": {"dtype": "bfloat16", "quantization": "int4", "group_size": 128},
+    "int4 g32, int8 activations": {
+        "dtype": "bfloat16", "quantization": "int4", "group_size": 32, "activations": "int8",
+    },
+    "int4 g128, int8 activations": {
+        "dtype": "bfloat16", "quantization": "int4", "group_size": 128, "activations": "int8",
+    },
+}  # fmt: skip
+KV_DTYPES = ("float32", "bfloat16", "int8")
+
+
+def load(
+    directory: Path, number_format: str, kv_cache_dtype: str | None = None
+) -> infinilm.LlamaForCausalLM:
+    """A model in one of ``FORMATS``; its KV cache in what is computed in, or as told."""
+    options = FORMATS[number_format]
+    return infinilm.LlamaForCausalLM.from_pretrained(
+        directory, kv_cache_dtype=kv_cache_dtype, **options
+    )
 
 
 def make_checkpoint(name: str, dtype: str, folder: Path) -> Path:
@@ -25,6 +56,11 @@ def make_checkpoint(name: str, dtype: str, folder: Path) -> Path:
         write_tokenizer(directory, SHAPES[name].vocab)
         write_checkpoint(directory, SHAPES[name], dtype)
     return directory
+
+
+def make_checkpoint_for(name: str, number_format: str, folder: Path) -> Path:
+    """One for a format of ``FORMATS``: float32 for itself, for all others bfloat16."""
+    return make_checkpoint(name, "float32" if number_format == "float32" else "bfloat16", folder)
 
 
 def write_tokenizer(directory: Path, vocab: int) -> None:

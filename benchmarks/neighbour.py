@@ -79,16 +79,15 @@ def main() -> None:
     )
     report.add_common_arguments(parser, rounds=15)
     parser.add_argument("--shape", choices=models.SHAPES, default="150m")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--format", choices=models.FORMATS, default="float32")
     parser.add_argument("--prefill", type=report.positive, default=128)
     parser.add_argument("--decode", type=report.positive, default=16)
     parser.add_argument("--max-others", type=float, default=100.0, metavar="PERCENT")
     parser.add_argument("--folder", type=Path, default=models.default_folder())
     options = parser.parse_args()
     infinilm.set_num_threads(options.threads)
-    model = infinilm.LlamaForCausalLM.from_pretrained(
-        models.make_checkpoint(options.shape, options.dtype, options.folder), dtype=options.dtype
-    )
+    checkpoint = models.make_checkpoint_for(options.shape, options.format, options.folder)
+    model = models.load(checkpoint, options.format)
     measure(model, options, beside=False)
     rounds: list[tuple[Sample, Sample]] = []
     for turn in range(options.rounds):
@@ -100,7 +99,7 @@ def main() -> None:
 
     quiet = [pair for pair in rounds if all(s.others <= options.max_others for s in pair)]
     title = (
-        f"{options.shape}, {options.dtype}, {options.threads} threads, {len(quiet)} of {len(rounds)} rounds, "
+        f"{options.shape}, {options.format}, {options.threads} threads, {len(quiet)} of {len(rounds)} rounds, "
         f"infinilm {infinilm.__version__} ({infinilm.cpu_level()})"
     )
     print(f"{report.machine()}\n{title}\n")

@@ -38,19 +38,23 @@ Work = Callable[[], object]
 HIDDEN, INNER, HEADS, KV_HEADS, HEAD_DIM = 2048, 8192, 32, 8, 64
 BUFFER = 1 << 29
 FORMATS: dict[str, tuple[str, str, float, dict[str, Any]]] = {
-    # name: (stored, computed in, bits a weight, options of PackedLinear)
+    # name: (stored, computed in, bits a weight, arguments of Quantization)
     "float32": ("float32", "float32", 32, {}),
     "bfloat16 in float32": ("bfloat16", "float32", 16, {}),
     "bfloat16": ("bfloat16", "bfloat16", 16, {}),
-    "int8": ("bfloat16", "bfloat16", 8, {"quantization": "int8"}),
+    "int8": ("bfloat16", "bfloat16", 8, {"name": "int8"}),
     "int8, int8 activations": (
-        "bfloat16", "int8", 8, {"quantization": "int8", "activations": "int8"},
+        "bfloat16", "int8", 8, {"name": "int8", "activations": "int8"},
     ),
-    "int4 g32": ("bfloat16", "bfloat16", 4.5, {"quantization": "int4", "group_size": 32}),
-    "int4 g128": ("bfloat16", "bfloat16", 4.125, {"quantization": "int4", "group_size": 128}),
+    "int4 g32": ("bfloat16", "bfloat16", 4.5, {"name": "int4", "group_size": 32}),
+    "int4 g128": ("bfloat16", "bfloat16", 4.125, {"name": "int4", "group_size": 128}),
     "int4 g32, int8 activations": (
         "bfloat16", "int8", 4.5,
-        {"quantization": "int4", "group_size": 32, "activations": "int8"},
+        {"name": "int4", "group_size": 32, "activations": "int8"},
+    ),
+    "int4 g128, int8 activations": (
+        "bfloat16", "int8", 4.125,
+        {"name": "int4", "group_size": 128, "activations": "int8"},
     ),
 }  # fmt: skip
 
@@ -78,20 +82,17 @@ def in_turn(works: Sequence[Work]) -> Work:
     return lambda: next(turn)()
 
 
-def linear_cases(rows: list[int], formats: list[str]) -> Iterator[Case]:
+def linear_cases(rows: list[int], formats: list[str], buffer: int) -> Iterator[Case]:
     """The MLP's gate: [M, 2048] by [8192, 2048] transposed."""
     weight = numbers(INNER, HIDDEN)
     for name in formats:
         stored, arithmetic, bits, options = FORMATS[name]
         nbytes = INNER * HIDDEN * bits / 8
-        copies = max(2, min(12, int(BUFFER / nbytes)))
+        copies = max(2, min(12, int(buffer / nbytes)))
         tensor = as_stored(weight, stored)
         compute = "float32" if arithmetic == "float32" else "bfloat16"
-        try:
-            layers = [operations.PackedLinear([tensor], compute, **options) for _ in range(copies)]
-        except TypeError as error:
-            print(f"skipped: {name}: {error}")
-            continue
+        rounding = engine.Quantization(**options)
+        layers = [operations.PackedLinear([tensor], compute, rounding) for _ in range(copies)]
         for m in rows:
             x = numbers(m, HIDDEN)
             others = {} if options else linear_rivals(x, weight, compute, copies)
@@ -191,7 +192,7 @@ def row_cases(rows: int) -> Iterator[Case]:
 def cases(options: argparse.Namespace) -> Iterator[Case]:
     """The table."""
     groups: dict[str, Callable[[], Iterator[Case]]] = {
-        "linear": lambda: linear_cases(options.rows, options.formats),
+        "linear": lambda: linear_cases(options.rows, options.formats, options.buffer_mb << 20),
         "attention": lambda: iter(
             [attention_case(1, 128), attention_case(1, 4096), attention_case(512, 512)]
         ),
@@ -252,7 +253,12 @@ def main() -> None:
     add("--only", nargs="+", choices=groups, default=groups, help="(default: all)")
     add("--rows", nargs="+", type=report.positive, default=[1, 2, 4, 6, 8, 16, 32, 64, 128, 512])
     add("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), help="of the weights")
-    add("--buffer-mb", type=report.positive, default=BUFFER >> 20, help="read for the bandwidth")
+    add(
+        "--buffer-mb",
+        type=report.positive,
+        default=BUFFER >> 20,
+        help="read for the bandwidth, and of weights that take turns, at most (%(default)s)",
+    )
     options = parser.parse_args()
     infinilm.set_num_threads(options.threads)
     if torch := torch_module():

@@ -143,7 +143,8 @@ def test_what_json_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     file = tmp_path / "out.json"
     threads = infinilm.num_threads()
     try:
-        arguments = ["--shape", "tiny", "--batch", "2", "--dtype", "float32", "--threads", "1"]
+        arguments = ["--shape", "tiny", "--batch", "2", "--dtype", "float32", "--threads", "1",
+                     "--kv-cache-dtype", "int8"]  # fmt: skip
         assert main(["bench", *arguments, *QUICK, "--json", str(file)]) == 0
     finally:
         infinilm.set_num_threads(threads)
@@ -151,7 +152,7 @@ def test_what_json_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert written["model"] == "tiny"
     assert written["threads"] == 1
     assert written["cpu_level"] == infinilm.cpu_level()
-    assert written["options"] == {"dtype": "float32"}
+    assert written["options"] == {"dtype": "float32", "kv_cache_dtype": "int8"}
     assert written["version"] == infinilm.__version__
     config = infinilm.LlamaConfig.from_dict(SHAPES["tiny"].config("float32"))
     assert written["layer_parameters"] == layer_parameters(config)
@@ -167,6 +168,21 @@ def test_what_json_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
         assert sample["decode_gbs"] == pytest.approx(1e-9 * written["nbytes_per_pass"] * passes)
         gflops = 2e-9 * written["layer_parameters"] * sample["prefill_tokens_per_second"]
         assert sample["prefill_gflops"] == pytest.approx(gflops)
+
+
+@pytest.mark.parametrize("activations", [None, "int8"])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_bytes_of_a_pass_of_quantised_weights(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, bits: int, activations: str | None
+) -> None:
+    file = tmp_path / "out.json"
+    arguments = ["--shape", "tiny", *QUICK, "--quantization", f"int{bits}", "--json", str(file)]
+    arguments += ["--activations", activations] if activations else []
+    assert main(["bench", *arguments]) == 0
+    assert f"quantization int{bits}" in capsys.readouterr().out
+    written = json.loads(file.read_text(encoding="utf-8"))
+    weights = written["layer_parameters"] * bits // 8 + written["head_parameters"]
+    assert weights < written["nbytes_per_pass"] < 1.5 * weights  # scales, norms, padding
 
 
 def test_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,20 @@ def test_hooks(tmp_path: Path) -> None:
     assert all(math.isfinite(number) for number in numbers(written))
 
 
+def test_context(tmp_path: Path) -> None:
+    printed, written = run(
+        "context.py", "--shape", "tiny", "--threads", "1", "--rounds", "2", "--decode", "2",
+        "--contexts", "64", "192", "--formats", "int8", "--kv-cache-dtypes", "bfloat16", "int8",
+        "--folder", str(tmp_path), folder=tmp_path,
+    )  # fmt: skip
+    assert "over the bytes" in printed
+    wide, narrow = written["results"]
+    kept = [result["bytes"][1] - result["bytes"][0] for result in (wide, narrow)]
+    assert kept[0] == 128 * 2 * 2 * 2 * 16 * 2  # tokens, layers, k and v, two heads, bytes
+    assert kept[1] < 0.7 * kept[0]
+    assert all(len(taken) == 2 for taken in wide["seconds"])
+
+
 def test_neighbour(tmp_path: Path) -> None:
     printed, written = run(
         "neighbour.py", "--shape", "tiny", "--threads", "2", "--rounds", "2", "--prefill", "9",
@@ -91,8 +105,8 @@ def test_neighbour(tmp_path: Path) -> None:
 
 def test_loading(tmp_path: Path) -> None:
     printed, written = run(
-        "loading.py", "--shape", "tiny", "--stored", "bfloat16", "--threads", "2", "--rounds", "2",
-        "--folder", str(tmp_path), folder=tmp_path,
+        "loading.py", "--shape", "tiny", "--stored", "bfloat16", "--format", "int4 g128",
+        "--threads", "2", "--rounds", "2", "--folder", str(tmp_path), folder=tmp_path,
     )  # fmt: skip
     assert "load takes, times" in printed
     assert all(len(taken) == 2 for taken in written["seconds"].values())
@@ -119,14 +133,18 @@ def test_compare(tmp_path: Path) -> None:
 def test_accuracy(tmp_path: Path) -> None:
     printed, written = run(
         "accuracy.py", "--window", "32", "--windows", "2", "--threads", "1", "--only",
-        "infinilm bfloat16", "--cache", str(tmp_path), folder=tmp_path,
+        "infinilm bfloat16", "infinilm int", "--cache", str(tmp_path), folder=tmp_path,
     )  # fmt: skip
     assert "KL" in printed
-    reference, rounded = written["results"]
+    assert len(written["results"]) == 8
+    formats = {errors["name"].removeprefix("infinilm "): errors for errors in written["results"]}
+    reference, rounded = formats["float32"], formats["bfloat16"]
     assert reference["name"] == "infinilm float32"
     assert reference["kl"] == 0
     assert reference["agreement"] == 1
     assert 0 < rounded["kl"] < 1e-3
+    assert rounded["kl"] < formats["int8"]["kl"] < formats["int4 g32"]["kl"] < 0.1
+    assert formats["bfloat16"]["bits"] > formats["int8"]["bits"] > formats["int4 g32"]["bits"]
     assert rounded["kl"] <= rounded["kl_99"]
     assert rounded["perplexity"] == pytest.approx(reference["perplexity"], rel=0.05)
 
@@ -143,13 +161,16 @@ def test_accuracy_of_a_random_model(tmp_path: Path) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_memory(tmp_path: Path) -> None:
     printed, written = run(
-        "memory.py", "--shape", "tiny", "--formats", "float32", "bfloat16", "--threads", "1",
-        "--cache", str(tmp_path), folder=tmp_path,
+        "memory.py", "--shape", "tiny", "--formats", "float32", "bfloat16", "int4 g32",
+        "--kv-cache-dtype", "int8", "--threads", "1", "--cache", str(tmp_path), folder=tmp_path,
     )  # fmt: skip
     assert "over the weights" in printed
     for figures in written:
         assert figures["forward"] >= figures["load"] > 0
         assert figures["weights"] > 0
+    float32, bfloat16, int4 = written
+    assert float32["weights"] == bfloat16["weights"] > int4["weights"]  # stored as bfloat16
+    assert float32["cache"] == int4["cache"]
 
 
 def test_operations(tmp_path: Path) -> None:
@@ -161,6 +182,17 @@ def test_operations(tmp_path: Path) -> None:
     assert "rms_norm, 512 rows" in printed
     assert len(written) == 9
     assert "nan" not in printed
+
+
+def test_operations_of_every_format(modules: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ml_dtypes")
+    _, written = run(
+        "operations.py", "--only", "linear", "--threads", "1", "--rounds", "1", "--rows", "2",
+        "--buffer-mb", "1", folder=tmp_path,
+    )  # fmt: skip
+    measured = [line["operation"] for line in written]
+    names = [*modules("models").FORMATS, "bfloat16 in float32"]
+    assert sorted(measured) == sorted(f"linear {name}, M=2" for name in names)
 
 
 def test_a_failing_engine_does_not_stop_the_others(modules: Any, tmp_path: Path) -> None:

@@ -4,33 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+
+import models
 
 from .base import Kind, Peer
-
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "float32": {"dtype": "float32"},
-    "bfloat16": {"dtype": "bfloat16"},
-    "int8": {"dtype": "bfloat16", "quantization": "int8"},
-    "int8, int8 activations": {
-        "dtype": "bfloat16", "quantization": "int8", "activations": "int8",
-    },
-    "int4 g32": {"dtype": "bfloat16", "quantization": "int4", "group_size": 32},
-    "int4 g128": {"dtype": "bfloat16", "quantization": "int4", "group_size": 128},
-    "int4 g32, int8 activations": {
-        "dtype": "bfloat16", "quantization": "int4", "group_size": 32, "activations": "int8",
-    },
-    "int4 g128, int8 activations": {
-        "dtype": "bfloat16", "quantization": "int4", "group_size": 128, "activations": "int8",
-    },
-}  # fmt: skip
-
-
-def load(directory: Path, label: str) -> Any:
-    """A model as the kind of this label has it."""
-    import infinilm
-
-    return infinilm.LlamaForCausalLM.from_pretrained(str(directory), **_OPTIONS[label])
 
 
 class Infinilm(Peer):
@@ -54,7 +31,7 @@ class Infinilm(Peer):
         import infinilm
 
         infinilm.set_num_threads(threads)
-        self._model = load(checkpoint, kind.label)
+        self._model = models.load(checkpoint, kind.label)
         self.nbytes_per_pass = self._model._engine.nbytes_per_pass()
 
     def stamps(self, ids: list[int], new_tokens: int) -> tuple[list[float], list[int]]:

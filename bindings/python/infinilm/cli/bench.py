@@ -10,7 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_quantization_arguments, model_directory, quantization_options, set_threads
+from .common import (
+    add_kv_cache_argument,
+    add_quantization_arguments,
+    model_directory,
+    quantization_options,
+    set_threads,
+)
 from .table import format_table
 
 if TYPE_CHECKING:
@@ -49,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--dtype", metavar="NAME", help="float32 or bfloat16 (default: what the checkpoint says)"
     )
+    add_kv_cache_argument(model)
     add_quantization_arguments(model)
     model.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     work = parser.add_argument_group("work")
@@ -116,7 +123,11 @@ def _load(arguments: argparse.Namespace) -> LlamaForCausalLM:
     from ..benchmark.shapes import SHAPES
     from ..model import LlamaForCausalLM
 
-    options = {"dtype": arguments.dtype, **quantization_options(arguments)}
+    options = {
+        "dtype": arguments.dtype,
+        "kv_cache_dtype": arguments.kv_cache_dtype,
+        **quantization_options(arguments),
+    }
     if arguments.shape is None:
         directory = model_directory(arguments.model)
         return LlamaForCausalLM.from_pretrained(directory, progress=True, **options)
@@ -138,7 +149,11 @@ def _report(
     from ..benchmark.shapes import head_parameters, layer_parameters
 
     config = model.config
-    options = {"dtype": str(config.dtype), **quantization_options(arguments)}
+    options = {
+        "dtype": str(config.dtype),
+        "kv_cache_dtype": str(model.kv_cache_dtype),
+        **quantization_options(arguments),
+    }
     name = arguments.shape or Path(model_directory(arguments.model)).name
     title = (
         f"{name}: {layer_parameters(config) / 1e6:.4g} M parameters in the layers, "

@@ -34,16 +34,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype", metavar="NAME", help="float32 or bfloat16 (default: what the checkpoint says)"
     )
-    group.add_argument(
-        "--kv-cache-dtype",
-        metavar="NAME",
-        help="float32, bfloat16 or int8, for keys and values (default: what is computed in)",
-    )
+    add_kv_cache_argument(group)
     add_quantization_arguments(group)
     group.add_argument(
         "--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)"
     )
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+
+
+def add_kv_cache_argument(parser: argparse._ArgumentGroup) -> None:
+    """What keys and values are kept in."""
+    parser.add_argument(
+        "--kv-cache-dtype",
+        metavar="NAME",
+        help="float32, bfloat16 or int8, for keys and values (default: what is computed in)",
+    )
 
 
 def add_quantization_arguments(parser: argparse._ArgumentGroup) -> None:
