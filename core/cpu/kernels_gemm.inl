@@ -40,7 +40,7 @@ inline void prefetch(const char* p) {
   }
 }
 // How far ahead of itself a tile asks for its panel.
-constexpr i64 kAheadBytes = 1024;
+constexpr int kAheadBytes = 1024;
 
 template <int MR, int NV, int P>
 struct Accumulators {
@@ -140,7 +140,7 @@ inline void multiply_pairs(const float* a, const u32* const* b, i64 depth, float
 
 #if defined(INFINILM_NATIVE_BF16) && !defined(INFINILM_AMX)
 // The same where both are bfloat16 and the processor multiplies pairs: a[k / 2][r].
-template <int MR, int P, bool kAhead>
+template <int MR, int P, int kAhead>
 inline void multiply_dot(const u32* a, const u32* const* b, i64 depth, float* const* c,
                          bool first) {
   Accumulators<MR, kVectors, P> acc;
@@ -151,7 +151,7 @@ inline void multiply_dot(const u32* a, const u32* const* b, i64 depth, float* co
   for (i64 k = 0; k < depth; k += 2) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
-      prefetch<kAhead, kNr * 4>(reinterpret_cast<const char*>(row[p]) + kAheadBytes);
+      prefetch<kAhead != 0, kNr * 4>(reinterpret_cast<const char*>(row[p]) + kAhead);
 #pragma GCC unroll 8
       for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 8
@@ -167,7 +167,7 @@ inline void multiply_dot(const u32* a, const u32* const* b, i64 depth, float* co
 
 enum class Kind { F32, F16, Pairs, Dot };
 
-template <Kind kKind, int MR, int P, bool kAhead>
+template <Kind kKind, int MR, int P, int kAhead>
 inline void run_tile(const float* a, const std::byte* const* b, i64 depth, float* const* c,
                      bool first) {
   const float* f32[P];
@@ -181,12 +181,14 @@ inline void run_tile(const float* a, const std::byte* const* b, i64 depth, float
     ahead[p] = reinterpret_cast<const char*>(b[p]) + kAheadBytes;
   }
   if constexpr (kKind == Kind::F32) {
-    multiply<LoadF32, MR, kVectors, P, MR, 1, kAhead>(a, f32, kNr, depth, c, kNr, first, ahead);
+    multiply<LoadF32, MR, kVectors, P, MR, 1, kAhead != 0>(a, f32, kNr, depth, c, kNr, first,
+                                                           ahead);
   }
   if constexpr (kKind == Kind::F16) {
-    multiply<LoadF16, MR, kVectors, P, MR, 1, kAhead>(a, f16s, kNr, depth, c, kNr, first, ahead);
+    multiply<LoadF16, MR, kVectors, P, MR, 1, kAhead != 0>(a, f16s, kNr, depth, c, kNr, first,
+                                                           ahead);
   }
-  if constexpr (kKind == Kind::Pairs) multiply_pairs<MR, P, kAhead>(a, pairs, depth, c, first);
+  if constexpr (kKind == Kind::Pairs) multiply_pairs<MR, P, kAhead != 0>(a, pairs, depth, c, first);
 #if defined(INFINILM_NATIVE_BF16) && !defined(INFINILM_AMX)
   if constexpr (kKind == Kind::Dot) {
     multiply_dot<MR, P, kAhead>(reinterpret_cast<const u32*>(a), pairs, depth, c, first);
@@ -199,7 +201,7 @@ constexpr int panels_at_once(i64 rows) {
   return rows < kPanelsAtOnce ? static_cast<int>(kPanelsAtOnce / rows) : 1;
 }
 
-template <Kind kKind, int MR, bool kAhead>
+template <Kind kKind, int MR, int kAhead>
 void run_panels(const float* a, const std::byte* const* b, int panels, i64 depth, float* const* c,
                 bool first) {
   constexpr int kWide = panels_at_once(MR);
@@ -213,7 +215,8 @@ void run_panels(const float* a, const std::byte* const* b, int panels, i64 depth
   for (; p < panels; ++p) run_tile<kKind, MR, 1, kAhead>(a, b + p, depth, c + p, first);
 }
 
-template <Kind kKind, bool kAhead>
+// kAhead: how many bytes ahead in its panels a strip asks for them; 0: not at all.
+template <Kind kKind, int kAhead>
 inline void run_strip(i64 rows, const float* a, const std::byte* const* b, int panels, i64 depth,
                       float* const* c, bool first) {
   switch (rows) {
@@ -257,6 +260,9 @@ template <Kind kKind>
 inline void gemm_block(const GemmTask& t, i64 k0, i64 depth, int p, int count,
                        const std::byte* const* b) {
   constexpr int kPairs = kKind == Kind::Dot ? 2 : 1;
+  // Of the pairs' panels, which few strips read as fast as the memory gives them: the second strip asks for what comes next.
+  constexpr int kNextBlock = kKind == Kind::Dot ? kDepthBlock * kNr * 2 : 0;
+  const bool few = t.strip_end - t.strip_begin <= 4;
   const i64 packed_depth = smaller(kDepthBlock, padded(t.depth) - k0);
   const i64 first_row = strip_row(t.rows, t.strip_begin);
   const i64 chunk = strip_row(t.rows, t.strip_end) - first_row;
@@ -268,9 +274,11 @@ inline void gemm_block(const GemmTask& t, i64 k0, i64 depth, int p, int count,
     for (int i = 0; i < count; ++i) c[i] = t.out + ((p + i) * chunk + row - first_row) * kNr;
     const float* a = packed + row * packed_depth / kPairs;
     if (strip == t.strip_begin) {
-      run_strip<kKind, true>(rows, a, b, count, depth, c, k0 == 0);
+      run_strip<kKind, kAheadBytes>(rows, a, b, count, depth, c, k0 == 0);
+    } else if (few && strip == t.strip_begin + 1) {
+      run_strip<kKind, kNextBlock>(rows, a, b, count, depth, c, k0 == 0);
     } else {
-      run_strip<kKind, false>(rows, a, b, count, depth, c, k0 == 0);
+      run_strip<kKind, 0>(rows, a, b, count, depth, c, k0 == 0);
     }
   }
 }
