@@ -8,6 +8,7 @@
 
 #include "cpu/kernels.hpp"
 #include "cpu/ops_cpu.hpp"
+#include "quant/quantized_rows.hpp"
 #include "tests/check.hpp"
 
 using namespace infinilm;
@@ -80,6 +81,18 @@ void check_linear(DataType stored, DataType compute, std::int64_t rows) {
   }));
 }
 
+void check_quantised(const QuantFormat& format, bool int8_activations, std::int64_t rows) {
+  const std::int64_t depth = 301, outputs = 77;
+  Floats x = numbers(rows * depth, 1);
+  const auto quantised = quantize(weight(DataType::F32, outputs, depth, 2), format);
+  const QuantizedRows* part = quantised.get();
+  CHECK(agree(rows * outputs, [&](OpsCpu& ops, Floats& y) {
+    const Matrix out = matrix(y, outputs);
+    const auto w = ops.pack_quantized({&part, 1}, DataType::F32, int8_activations, nullptr);
+    ops.linear(matrix(x, depth), *w, {}, {&out, 1}, false);
+  }));
+}
+
 struct AttentionSizes {
   std::int64_t heads, kv_heads, head_dim, rows, length, window;
 };
@@ -114,6 +127,15 @@ TEST(linear) {
     for (const DataType stored : {DataType::F32, DataType::F16, DataType::BF16}) {
       check_linear(stored, DataType::F32, rows);
       check_linear(stored, DataType::BF16, rows);
+    }
+  }
+}
+
+TEST(quantised) {
+  for (const std::int64_t rows : {1, 5, 40}) {
+    for (const QuantFormat& format : {QuantFormat{4, 32, false}, by_rows(8, 301)}) {
+      check_quantised(format, false, rows);
+      check_quantised(format, true, rows);
     }
   }
 }
