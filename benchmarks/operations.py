@@ -92,7 +92,9 @@ def linear_cases(rows: list[int], formats: list[str], buffer: int) -> Iterator[C
         tensor = as_stored(weight, stored)
         compute = "float32" if arithmetic == "float32" else "bfloat16"
         rounding = engine.Quantization(**options)
-        layers = [operations.PackedLinear([tensor], compute, rounding) for _ in range(copies)]
+        layers = [
+            operations.PackedLinear([tensor], compute, quantization=rounding) for _ in range(copies)
+        ]
         for m in rows:
             x = numbers(m, HIDDEN)
             others = {} if options else linear_rivals(x, weight, compute, copies)
