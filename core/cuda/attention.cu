@@ -7,6 +7,8 @@ namespace infinilm::cuda {
 namespace {
 
 constexpr int kTensorRows = 64, kTensorDecodeRows = 16;
+// To merge splits takes tensor cores longer than to go through so many blocks of the cache.
+constexpr int kLeastBlocks = 4;
 
 int tile_rows(const AttentionShape& shape, bool one_row_each) {
   if (!has_tensor_attention(shape)) return kFloatRows;
@@ -14,6 +16,10 @@ int tile_rows(const AttentionShape& shape, bool one_row_each) {
 }
 
 }  // namespace
+
+bool can_take_tokens(const AttentionShape& shape, bool one_row_each) {
+  return one_row_each && has_tensor_attention(shape);
+}
 
 int tile_tokens(const AttentionShape& shape, bool one_row_each) {
   if (one_row_each) return 1;
@@ -36,12 +42,27 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
   task.tile_heads = std::min(task.group, rows);
   task.tile_tokens = call.tile_tokens;
   task.window = static_cast<int>(shape.window);
+  task.least_blocks = call.one_row_each && has_tensor_attention(shape) ? kLeastBlocks : 1;
   task.scale = shape.scale;
+  task.k = call.tokens.k.data;
+  task.v = call.tokens.v.data;
+  task.k_stride = call.tokens.k.stride;
+  task.v_stride = call.tokens.v.stride;
+  task.cos = call.tokens.rotation.cos.data;
+  task.sin = call.tokens.rotation.sin.data;
+  task.cos_stride = call.tokens.rotation.cos.stride;
+  task.sin_stride = call.tokens.rotation.sin.stride;
   const int chunks = (task.group + task.tile_heads - 1) / task.tile_heads;
   const std::int64_t tiles = std::int64_t{call.tile_count} * shape.kv_heads * chunks;
-  // What was recorded is run again for longer sequences: then lengths must not count.
   std::int64_t splits = (2 * context.multiprocessors() + tiles - 1) / tiles;
-  if (!call.one_row_each) splits = std::min(splits, (call.longest + kKeys - 1) / kKeys);
+  if (call.one_row_each) {
+    // What was recorded is run again for longer sequences: lengths must not count. Blocks that wait for their turn would
+    // cost more than they give.
+    splits = std::max<std::int64_t>(context.multiprocessors() / tiles, 2);
+  } else {
+    const std::int64_t blocks = (call.longest + kKeys - 1) / kKeys;
+    splits = std::min(splits, (blocks + kLeastBlocks - 1) / kLeastBlocks);
+  }
   splits = std::clamp<std::int64_t>(splits, 1, kMostSplits);
   if (splits > 1) {
     const auto count = static_cast<std::size_t>(tiles);

@@ -21,9 +21,13 @@ struct AttentionTask {
   int tile_heads;  // those of them that a tile has
   int tile_tokens;
   int window;
+  int least_blocks;  // of the cache, that a split has
   float scale;
   float* partial;     // per split: [rows] of peak, total and padded sums
   unsigned* arrived;  // per tile and head
+  // A row of the step is one of these too. With `k`: not in the cache yet, and q not rotated.
+  const float *k, *v, *cos, *sin;
+  std::int64_t k_stride, v_stride, cos_stride, sin_stride;
 };
 
 // What one block of threads does.
@@ -55,7 +59,7 @@ __device__ __forceinline__ Share share_of(const AttentionTask& task) {
   const int begin = first_key(s.position, task.window) / kKeys;
   const int end = (s.position + tokens - 1) / kKeys + 1;
   const int splits = static_cast<int>(gridDim.z), split = static_cast<int>(blockIdx.z);
-  const int each = (end - begin + splits - 1) / splits;
+  const int each = max((end - begin + splits - 1) / splits, task.least_blocks);
   s.splits = (end - begin + each - 1) / each;
   s.block_begin = min(end, begin + split * each);
   s.block_end = min(end, s.block_begin + each);
@@ -97,38 +101,26 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
   __syncthreads();
   if (!is_last) return;
   __threadfence();
-  // What each split counts for, in each row.
-  __shared__ float weights[kRows * kMostSplits];
-  __shared__ float totals[kRows];
   const int stride = task.kv.padded + 2, thread = static_cast<int>(threadIdx.x);
-  const int threads = static_cast<int>(blockDim.x);
-  for (int i = thread; i < s.rows * s.splits; i += threads) {
-    const int r = i % s.rows, split = i / s.rows;
-    weights[r * kMostSplits + split] = __ldcg(partial_of(task, kRows, split) + r * stride);
-  }
-  __syncthreads();
-  for (int r = thread; r < s.rows; r += threads) {
-    float* of = weights + r * kMostSplits;
-    float peak = kMinusInfinity, total = 0.0f;
-    for (int split = 0; split < s.splits; ++split) peak = fmaxf(peak, of[split]);
-#pragma unroll 8
-    for (int split = 0; split < s.splits; ++split) {
-      of[split] = power(of[split] - peak);
-      total = fmaf(of[split], __ldcg(partial_of(task, kRows, split) + r * stride + 1), total);
-    }
-    totals[r] = total;
-  }
-  __syncthreads();
-  const int count = s.rows * task.kv.head_dim;
+  const int threads = static_cast<int>(blockDim.x), count = s.rows * task.kv.head_dim;
   for (int i = thread; i < count; i += threads) {
     const int r = i / task.kv.head_dim, d = i % task.kv.head_dim;
-    const float* from = partial_of(task, kRows, 0) + r * stride + 2 + d;
-    float sum = 0.0f;
-#pragma unroll 8
+    const float* first = partial_of(task, kRows, 0) + r * stride;
+    // All loads are independent: it is their number of round trips that takes time.
+    float peak = kMinusInfinity, total = 0.0f, sum = 0.0f;
+#pragma unroll 4
     for (int split = 0; split < s.splits; ++split) {
-      sum = fmaf(weights[r * kMostSplits + split], __ldcg(from + split * kRows * stride), sum);
+      const float* from = first + split * kRows * stride;
+      const float its_peak = __ldcg(from), its_total = __ldcg(from + 1);
+      const float its_sum = __ldcg(from + 2 + d), larger = fmaxf(peak, its_peak);
+      // A split that has seen nothing counts for nothing.
+      const float base = larger == kMinusInfinity ? 0.0f : larger;
+      const float before = power(peak - base), its = power(its_peak - base);
+      total = fmaf(total, before, its * its_total);
+      sum = fmaf(sum, before, its * its_sum);
+      peak = larger;
     }
-    task.y[row_of(s, r) * task.y_stride + column_of(task, s, r) + d] = sum / totals[r];
+    task.y[row_of(s, r) * task.y_stride + column_of(task, s, r) + d] = sum / total;
   }
 }
 

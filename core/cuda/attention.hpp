@@ -34,9 +34,15 @@ struct Rotation {
   Matrix cos;
   Matrix sin;
 };
-// Writes k and v [T, K * D] at their sequences' positions; with a rotation, q and k are rotated in place first.
-void kv_store(Context& context, Matrix k, Matrix v, const Rotation& rotation,
-              const Sequences& sequences, const KvView& kv);
+// Keys and values [T, K * D] of a step's tokens, on their way into the cache.
+struct NewTokens {
+  Matrix k;
+  Matrix v;
+  Rotation rotation;
+};
+// Writes them at their sequences' positions; with a rotation, q and k are rotated in place first.
+void kv_store(Context& context, const NewTokens& tokens, const Sequences& sequences,
+              const KvView& kv);
 
 // Query tokens and heads that a block of threads takes, and the blocks of the cache that it shares with others.
 struct AttentionCall {
@@ -49,8 +55,12 @@ struct AttentionCall {
       false;  // every sequence asks for one token: what is decided then may not depend on lengths
   std::int64_t longest = 0;  // keys
   AttentionShape shape;
+  // Not in the cache yet, and q not rotated: the kernel does both. Leaves q and k as they are. See can_take_tokens.
+  NewTokens tokens;
 };
 
+// Whether `attention` can be given the step's tokens with their rotation, instead of kv_store before it.
+bool can_take_tokens(const AttentionShape& shape, bool one_row_each);
 // Tokens of a tile for this shape and these rows.
 int tile_tokens(const AttentionShape& shape, bool one_row_each);
 

@@ -5,7 +5,10 @@
 //   keeps their queries, running peaks, totals and sums in registers:
 //     scores [16, 64] = q [16, D] keys [64, D]^T;  p = 2^(c (scores - peak));  sums [16, D] += p [16, 64] values [64, D]
 //   Many query tokens: four warps with 16 rows each. One token each: all four have the same rows (the query heads of a key
-//   head), and a quarter of the keys; their results are merged at the end.
+//   head), and a quarter of the keys; their results are merged at the end. Then the tokens themselves may also come with the
+//   operation: queries and keys are rotated in shared memory, and the block that has a token's position writes it to the cache.
+//   What earlier steps left there is on its way before the kernel before has ended: this step begins with a copy to the device,
+//   for which everything had to be done.
 #include "cuda/attention.cuh"
 #include "infinilm/error.hpp"
 
@@ -20,16 +23,17 @@ struct Tiles {
   static constexpr int kElements = kKeys * kStride;
   static constexpr int kStages = kD <= 128 ? 2 : 1;
   static constexpr int kBytes = kStages * 2 * kElements * 2;
+  static constexpr int kQueries = 16 * kStride;  // rotated ones
 };
 
-// Keys and values of a block of the cache into shared memory, in the background; zeros for what is not there.
+// Keys and values of the first `length` tokens in a block of the cache into shared memory, in the background; zeros behind.
 template <int kD>
-__device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s, int b,
+__device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s, int b, int length,
                                       std::uint16_t* keys, std::uint16_t* values) {
   const std::byte* block = task.sequences.blocks[s.sequence.first_block + b];
   const auto* k = reinterpret_cast<const std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
   const auto* v = reinterpret_cast<const std::uint16_t*>(values_of(task.kv, block, s.kv_head));
-  const int tokens = s.sequence.past + s.sequence.rows - b * kKeys, padded = task.kv.padded;
+  const int tokens = length - b * kKeys, padded = task.kv.padded;
   constexpr int kPieces = kD / 8;
 #pragma unroll
   for (int i = static_cast<int>(threadIdx.x); i < kKeys * kPieces; i += kThreads) {
@@ -42,6 +46,84 @@ __device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s,
   commit_copies();
 }
 
+// The pair (i, i + D/2) of a head, and how far its token turns it.
+struct Pair {
+  float a = 0.0f, b = 0.0f, cos = 1.0f, sin = 0.0f;
+
+  __device__ __forceinline__ void read(const AttentionTask& task, std::int64_t row, const float* x,
+                                       int i) {
+    a = x[i];
+    b = x[i + task.kv.head_dim / 2];
+    cos = task.cos[row * task.cos_stride + i];
+    sin = task.sin[row * task.sin_stride + i];
+  }
+  __device__ __forceinline__ float first() const { return a * cos - b * sin; }
+  __device__ __forceinline__ float second() const { return b * cos + a * sin; }
+};
+
+// The tile's queries, rotated and rounded, as rows of Tiles::kStride; zeros around them.
+template <bool kF16, int kD>
+__device__ __forceinline__ void rotate_queries(const AttentionTask& task, const Share& s,
+                                               std::uint16_t* to) {
+  constexpr int kStride = Tiles<kD>::kStride;
+  const int half = task.kv.head_dim / 2, thread = static_cast<int>(threadIdx.x);
+  for (int i = thread; i < 16 * (kD / 2); i += kThreads) {
+    const int r = i / (kD / 2), d = i % (kD / 2);
+    if (r >= s.rows || 2 * half < kD) {  // what the pairs below leave out
+      to[r * kStride + d] = to[r * kStride + kD / 2 + d] = 0;
+    }
+  }
+  if (2 * half < kD) __syncthreads();
+#pragma unroll 2
+  for (int i = thread; i < s.rows * half; i += kThreads) {
+    const int r = i / half, d = i % half;
+    Pair pair;
+    pair.read(task, row_of(s, r), task.q + row_of(s, r) * task.q_stride + column_of(task, s, r), d);
+    to[r * kStride + d] = to_half<kF16>(pair.first());
+    to[r * kStride + half + d] = to_half<kF16>(pair.second());
+  }
+}
+
+// A thread's pair of the token's key and value, for those whose number is less than D/2.
+struct NewToken {
+  Pair key, value;
+
+  __device__ __forceinline__ void read(const AttentionTask& task, const Share& s) {
+    const int i = static_cast<int>(threadIdx.x), half = task.kv.head_dim / 2;
+    if (i >= half) return;
+    const std::int64_t row = row_of(s, 0), column = std::int64_t{s.kv_head} * task.kv.head_dim;
+    key.read(task, row, task.k + row * task.k_stride + column, i);
+    const float* v = task.v + row * task.v_stride + column;
+    value.a = v[i];
+    value.b = v[i + half];
+  }
+  // To its place in the block that holds it: in shared memory, and by one of the head's blocks of threads in the cache.
+  template <bool kF16, int kD>
+  __device__ __forceinline__ void write(const AttentionTask& task, const Share& s,
+                                        std::uint16_t* keys, std::uint16_t* values) const {
+    const int i = static_cast<int>(threadIdx.x), half = task.kv.head_dim / 2;
+    if (i >= half) return;
+    const int token = s.position % kKeys;
+    const std::uint16_t k[2] = {to_half<kF16>(key.first()), to_half<kF16>(key.second())};
+    const std::uint16_t v[2] = {to_half<kF16>(value.a), to_half<kF16>(value.b)};
+    std::byte* block = task.sequences.blocks[s.sequence.first_block + s.position / kKeys];
+    auto* all_keys = reinterpret_cast<std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
+    auto* all_values = reinterpret_cast<std::uint16_t*>(values_of(task.kv, block, s.kv_head));
+    const bool keeps = s.head == s.kv_head * task.group;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int d = i + h * half;
+      keys[token * Tiles<kD>::kStride + d] = k[h];
+      values[token * Tiles<kD>::kStride + d] = v[h];
+      if (keeps) all_keys[token * task.kv.padded + d] = k[h];
+      if (keeps) all_values[token * task.kv.padded + d] = v[h];
+    }
+    for (int d = 2 * half + i; keeps && d < task.kv.padded; d += half) {
+      all_keys[token * task.kv.padded + d] = all_values[token * task.kv.padded + d] = 0;
+    }
+  }
+};
+
 // What a warp knows of its 16 rows; a lane of rows g and g + 8.
 template <bool kF16, int kD>
 struct Rows {
@@ -50,16 +132,40 @@ struct Rows {
   float peak[2], total[2];
   int position[2], lowest[2];  // keys that a row sees: [lowest, position]
 
+  __device__ __forceinline__ void clear(const AttentionTask& task, const Share& s, int first) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int r = first + lane_index() / 4 + 8 * h;
+      const bool inside = r < s.rows;
+      peak[h] = kMinusInfinity;
+      total[h] = 0.0f;
+      position[h] = inside ? position_of(s, r) : -1;
+      lowest[h] = inside ? first_key(position[h], task.window) : 0;
+    }
+#pragma unroll
+    for (int n = 0; n < kD / 8; ++n) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
+  }
+
+  // From what rotate_queries left.
+  __device__ __forceinline__ void load(const std::uint16_t* rotated) {
+    const int lane = lane_index();
+#pragma unroll
+    for (int step = 0; step < kD / 16; ++step) {
+      const int row = lane % 16, d = step * 16 + lane / 16 * 8;
+      const uint4 a = load_matrices<false>(rotated + row * Tiles<kD>::kStride + d);
+      q[step][0] = a.x;
+      q[step][1] = a.y;
+      q[step][2] = a.z;
+      q[step][3] = a.w;
+    }
+  }
+
   __device__ __forceinline__ void load(const AttentionTask& task, const Share& s, int first) {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int r = first + g + 8 * h;
       const bool inside = r < s.rows;
-      peak[h] = kMinusInfinity;
-      total[h] = 0.0f;
-      position[h] = inside ? position_of(s, r) : -1;
-      lowest[h] = inside ? first_key(position[h], task.window) : 0;
       const float* x =
           inside ? task.q + row_of(s, r) * task.q_stride + column_of(task, s, r) : task.q;
 #pragma unroll
@@ -73,8 +179,6 @@ struct Rows {
         }
       }
     }
-#pragma unroll
-    for (int n = 0; n < kD / 8; ++n) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
   }
 
   // kCount times 8 keys of a block, from `first` on; `key`: the block's first. `whole`: all rows see all of them.
@@ -224,7 +328,7 @@ __device__ __forceinline__ void merge_warps(const AttentionTask& task, const Sha
     }
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < 16 * kD; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < s.rows * kD; i += kThreads) {
     const float* first = memory + i / kD * kRow;
     const int d = i % kD;
     float peak = kMinusInfinity, total = 0.0f, sum = 0.0f;
@@ -249,22 +353,39 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   const auto keys = [&](int stage) { return tiles + stage * 2 * T::kElements; };
   let_next_start();
   const Share s = share_of(task);  // of what no kernel writes
-  wait_for_previous();
+  const bool takes_tokens = kOneRowEach && task.k != nullptr;
+  if (!takes_tokens) wait_for_previous();
   if (s.block_begin >= s.block_end) return;
-  fetch<kD>(task, s, s.block_begin, keys(0), keys(0) + T::kElements);
+  const int length = takes_tokens ? s.sequence.past : s.sequence.past + s.sequence.rows;
+  fetch<kD>(task, s, s.block_begin, length, keys(0), keys(0) + T::kElements);
   Rows<kF16, kD> rows;
-  rows.load(task, s, kOneRowEach ? 0 : warp_index() * 16);
+  rows.clear(task, s, kOneRowEach ? 0 : warp_index() * 16);
+  NewToken token;
+  const int last_block = takes_tokens ? s.position / kKeys : -1;
+  if (takes_tokens) {
+    wait_for_previous();
+    if (last_block < s.block_end) token.read(task, s);
+    rotate_queries<kF16, kD>(task, s, tiles + T::kBytes / 2);
+    __syncthreads();
+    rows.load(tiles + T::kBytes / 2);
+  } else {
+    rows.load(task, s, kOneRowEach ? 0 : warp_index() * 16);
+  }
   const float factor = task.scale * 1.44269504f;
   const int last = position_of(s, s.rows - 1);
   for (int b = s.block_begin; b < s.block_end; ++b) {
     const int stage = T::kStages == 2 ? (b - s.block_begin) % 2 : 0, other = T::kStages - 1 - stage;
     if (T::kStages == 2 && b + 1 < s.block_end) {
-      fetch<kD>(task, s, b + 1, keys(other), keys(other) + T::kElements);
+      fetch<kD>(task, s, b + 1, length, keys(other), keys(other) + T::kElements);
       wait_for_copies<1>();
     } else {
       wait_for_copies<0>();
     }
     __syncthreads();
+    if (b == last_block) {
+      token.write<kF16, kD>(task, s, keys(stage), keys(stage) + T::kElements);
+      __syncthreads();
+    }
     const int key = b * kKeys;
     const bool whole =
         s.rows % 16 == 0 && key + kKeys - 1 <= s.position && key >= first_key(last, task.window);
@@ -276,7 +397,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
     }
     __syncthreads();
     if (T::kStages == 1 && b + 1 < s.block_end) {
-      fetch<kD>(task, s, b + 1, keys(0), keys(0) + T::kElements);
+      fetch<kD>(task, s, b + 1, length, keys(0), keys(0) + T::kElements);
     }
   }
   rows.gather();
@@ -306,7 +427,8 @@ void launch(Context& context, const AttentionTask& task, dim3 grid, bool one_row
   static_assert(kMerging <= Tiles<kD>::kBytes);
   const auto kernel =
       one_row_each ? attention_kernel<kF16, kD, true> : attention_kernel<kF16, kD, false>;
-  context.launch(kernel, grid, kThreads, Tiles<kD>::kBytes, task);
+  const int shared = Tiles<kD>::kBytes + (one_row_each ? Tiles<kD>::kQueries * 2 : 0);
+  context.launch(kernel, grid, kThreads, static_cast<std::size_t>(shared), task);
 }
 
 template <bool kF16>

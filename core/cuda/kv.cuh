@@ -9,12 +9,12 @@ namespace infinilm::cuda {
 inline constexpr int kKeys = 64;  // of a block
 static_assert(kKeys == kKvBlock);
 
-__device__ __forceinline__ const std::byte* keys_of(const KvView& kv, const std::byte* block,
-                                                    int head) {
+template <class Byte>  // const or not
+__device__ __forceinline__ Byte* keys_of(const KvView& kv, Byte* block, int head) {
   return block + kv.offset + head * kv.head_bytes;
 }
-__device__ __forceinline__ const std::byte* values_of(const KvView& kv, const std::byte* block,
-                                                      int head) {
+template <class Byte>  // const or not
+__device__ __forceinline__ Byte* values_of(const KvView& kv, Byte* block, int head) {
   return block + kv.offset + (kv.kv_heads + head) * kv.head_bytes;
 }
 __device__ __forceinline__ float scale_of(const KvView& kv, const std::byte* head, int token) {

@@ -137,8 +137,10 @@ KvView kv_view(const AttentionShape& shape) {
   return kv;
 }
 
-void kv_store(Context& context, Matrix k, Matrix v, const Rotation& rotation,
-              const Sequences& sequences, const KvView& kv) {
+void kv_store(Context& context, const NewTokens& tokens, const Sequences& sequences,
+              const KvView& kv) {
+  const Matrix &k = tokens.k, &v = tokens.v;
+  const Rotation& rotation = tokens.rotation;
   Store s{};
   s.q = rotation.q.data;
   s.k = k.data;

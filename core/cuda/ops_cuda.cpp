@@ -13,10 +13,10 @@ namespace {
 
 // Up to so many rows, own kernels read the weights once and faster than a library would.
 constexpr std::int64_t kFewRows = 16;
-// Quantised ones would first have to be written out for a library.
-constexpr std::int64_t kFewQuantisedRows = 64;
 // Rows for which every block of threads may as well normalise x by itself.
 constexpr std::int64_t kNormRows = 2;
+// Bytes; the driver is faster with more.
+constexpr std::size_t kLargeCopy = std::size_t{1} << 20;
 // Of a quantised matrix written out for a library.
 constexpr std::int64_t kSlabBytes = std::int64_t{1} << 26;
 
@@ -81,7 +81,14 @@ void OpsCuda::download(const void* from, void* host, std::size_t nbytes) {
 void OpsCuda::copy_bytes(const void* from, void* to, std::size_t nbytes) {
   const Context::Use use(*context_);
   flush();
-  context_->copy_bytes(from, to, nbytes);
+  // Between kernels another one overlaps with its neighbours, the driver's copy does not.
+  const auto place = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p); };
+  if (nbytes > kLargeCopy || nbytes % 4 != 0 || (place(from) | place(to)) % 4 != 0) {
+    return context_->copy_bytes(from, to, nbytes);
+  }
+  const auto count = static_cast<std::int64_t>(nbytes / 4);
+  auto* source = static_cast<float*>(const_cast<void*>(from));
+  cuda::copy(*context_, {source, 1, count, count}, {static_cast<float*>(to), 1, count, count});
 }
 
 void OpsCuda::synchronize() {
@@ -134,9 +141,23 @@ void OpsCuda::flush_turns() {
   }
 }
 
+void OpsCuda::flush_act_mul() {
+  if (!act_mul_) return;
+  const ActMul a = *std::exchange(act_mul_, std::nullopt);
+  cuda::act_mul(*context_, a.gate, a.up, a.act, a.y);
+}
+
+void OpsCuda::flush_store() {
+  if (!store_) return;
+  const Store s = *std::exchange(store_, std::nullopt);
+  kv_store(*context_, s.tokens, s.sequences, kv_view(s.shape));
+}
+
 void OpsCuda::flush() {
   flush_norms();
   flush_turns();
+  flush_act_mul();
+  flush_store();
 }
 
 const OpsCuda::Norm* OpsCuda::norm_before(Matrix x) const {
@@ -150,6 +171,10 @@ bool OpsCuda::turns_before(Matrix k, const AttentionShape& shape) const {
   return is_same(turned_k.x, k) && q.x.rows == k.rows && q.head_dim == shape.head_dim &&
          turned_k.head_dim == shape.head_dim && is_same(q.cos, turned_k.cos) &&
          is_same(q.sin, turned_k.sin) && q.x.data != k.data;
+}
+
+bool OpsCuda::store_before(Matrix q, const AttentionShape& shape) const {
+  return store_ && is_same(store_->tokens.rotation.q, q) && store_->shape == shape;
 }
 
 // ---- weights
@@ -205,6 +230,16 @@ void OpsCuda::rms_norm(Matrix x, const float* w, float eps, Matrix y) {
   if (x.data == y.data) flush_norms();
 }
 
+void OpsCuda::last_use(Matrix x) {
+  const Context::Use use(*context_);
+  last_use_ = x;
+}
+
+Matrix OpsCuda::kept(Matrix x) const {
+  const bool given_up = last_use_ && is_same(*last_use_, x);
+  return given_up ? Matrix{nullptr, x.rows, x.cols, x.stride} : x;
+}
+
 void OpsCuda::act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) {
   const Context::Use use(*context_);
   flush();
@@ -220,6 +255,7 @@ void OpsCuda::add(Matrix x, Matrix y) {
 void OpsCuda::rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) {
   const Context::Use use(*context_);
   flush_norms();
+  flush_store();
   if (turns_.size() == 2) flush_turns();
   turns_.push_back({x, head_dim, cos, sin});
 }
@@ -247,8 +283,8 @@ void OpsCuda::argmax(Matrix x, std::span<Largest> found) {
 }
 
 // ---- products
-bool OpsCuda::multiplies_itself(const CudaWeight& weight, std::int64_t rows) const {
-  return library_ == nullptr || rows <= (weight.quant() ? kFewQuantisedRows : kFewRows);
+bool OpsCuda::multiplies_itself(std::int64_t rows) const {
+  return library_ == nullptr || rows <= kFewRows;
 }
 
 void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
@@ -258,21 +294,6 @@ void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const f
   p.x_stride = x.stride;
   p.rows = static_cast<int>(x.rows);
   p.compute = weight.compute();
-  const Norm* norm = norm_before(x);
-  const bool fused = norm != nullptr && x.rows <= kNormRows && turns_.empty();
-  if (fused) {
-    p.x = norm->x.data;
-    p.x_stride = norm->x.stride;
-    p.norm = norm->w;
-    p.eps = norm->eps;
-    p.normed = x.data;
-    p.normed_stride = x.stride;
-    norms_.clear();
-  } else if (p.compute != DataType::F32 && x.rows > kNormRows) {
-    p.rounded_stride = (x.cols + 7) / 8 * 8;
-    p.rounded = static_cast<const std::uint16_t*>(prepare(x, weight, p.rounded_stride));
-  }
-  flush();
   p.residual = residual;
   p.act = act;
   p.part_count = static_cast<int>(weight.parts());
@@ -282,21 +303,45 @@ void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const f
     const Matrix out = y[std::min(i, y.size() - 1)];  // one for both of act(gate) * up
     p.parts[i] = {weight.view(i), bias_of(bias, i), out.data, out.stride};
   }
+  const Product plain = p;
+  const Norm* norm = norm_before(x);
+  if (norm != nullptr && x.rows <= kNormRows && turns_.empty()) {
+    p.x = norm->x.data;
+    p.x_stride = norm->x.stride;
+    p.norm = norm->w;
+    p.eps = norm->eps;
+    p.normed = kept(x).data;
+    p.normed_stride = x.stride;
+    if (can_normalise(*context_, p)) {
+      norms_.clear();
+    } else {
+      p = plain;
+    }
+  }
+  if (p.norm == nullptr && p.compute != DataType::F32 && x.rows > kNormRows) {
+    p.rounded_stride = (x.cols + 7) / 8 * 8;
+    p.rounded = static_cast<const std::uint16_t*>(prepare(x, weight, p.rounded_stride));
+  }
+  flush();
   multiply(*context_, p);
 }
 
 const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t stride) {
-  const Norm* norm = norm_before(x);
   if (weight.compute() == DataType::F32) {
     flush();
     return x.data;
   }
+  const Norm* norm = norm_before(x);
   auto* rounded = reinterpret_cast<std::uint16_t*>(
       context_->scratch(rounded_, static_cast<std::size_t>(x.rows * stride) * 2));
   if (norm != nullptr) {
-    cuda::rms_norm(*context_, norm->x, norm->w, norm->eps, norm->y, rounded, stride,
+    cuda::rms_norm(*context_, norm->x, norm->w, norm->eps, kept(x), rounded, stride,
                    weight.compute());
     norms_.clear();
+  } else if (act_mul_ && is_same(act_mul_->y, x)) {
+    const ActMul& a = *act_mul_;
+    cuda::act_mul(*context_, a.gate, a.up, a.act, kept(x), rounded, stride, weight.compute());
+    act_mul_.reset();
   } else {
     flush();
     cuda::round_rows(*context_, x, rounded, stride, weight.compute());
@@ -347,6 +392,10 @@ void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const 
       p.x_stride = x.stride;
       p.rows = static_cast<int>(x.rows);
       p.compute = weight.compute();
+      if (p.compute != DataType::F32) {
+        p.rounded = static_cast<const std::uint16_t*>(prepared);
+        p.rounded_stride = stride;
+      }
       p.residual = beta != 0.0f;
       p.part_count = 1;
       p.parts[0] = {weight.view(part), nullptr, out.data, out.stride};
@@ -361,12 +410,12 @@ void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bi
                      std::span<const Matrix> y, bool residual) {
   const Context::Use use(*context_);
   const CudaWeight& weight = cuda_weight(w);
-  if (x.rows == 0) return;
-  if (multiplies_itself(weight, x.rows)) {
+  if (x.rows > 0 && multiplies_itself(x.rows)) {
     multiply_few(x, weight, bias, y, residual, -1);
-  } else {
+  } else if (x.rows > 0) {
     multiply_many(x, weight, bias, y, residual);
   }
+  last_use_.reset();
 }
 
 void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
@@ -374,14 +423,15 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
   const Context::Use use(*context_);
   const CudaWeight& weight = cuda_weight(gate_up);
   if (x.rows == 0) return;
-  if (multiplies_itself(weight, x.rows) && x.rows <= kMostActRows) {
-    return multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
+  if (multiplies_itself(x.rows) && x.rows <= kMostActRows) {
+    multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
+    return last_use_.reset();
   }
   const std::size_t bytes = float_bytes(x.rows, y.cols);
   const std::array<Matrix, 2> parts = {contiguous(context_->scratch(gate_, bytes), x.rows, y.cols),
                                        contiguous(context_->scratch(up_, bytes), x.rows, y.cols)};
   linear(x, gate_up, bias, parts, false);
-  cuda::act_mul(*context_, parts[0], parts[1], act, y);
+  act_mul_ = {parts[0], parts[1], act, y};
 }
 
 // ---- the cache
@@ -394,23 +444,30 @@ void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequenc
                        const AttentionShape& shape) {
   const Context::Use use(*context_);
   flush_norms();
-  Rotation rotation;
+  flush_store();
+  NewTokens tokens{k, v, {}};
   if (turns_before(k, shape)) {
-    rotation = {turns_[0].x, turns_[0].cos, turns_[0].sin};
+    tokens.rotation = {turns_[0].x, turns_[0].cos, turns_[0].sin};
     turns_.clear();
   }
-  flush();
+  flush_turns();
   if (k.rows == 0) return;
-  const int tokens = tile_tokens(shape, has_one_row_each(sequences));
-  kv_store(*context_, k, v, rotation, plan_.sequences(*context_, sequences, tokens),
-           kv_view(shape));
+  const bool one_row_each = has_one_row_each(sequences);
+  const int tile = tile_tokens(shape, one_row_each);
+  store_ = {tokens, plan_.sequences(*context_, sequences, tile), shape};
+  const bool rotates = tokens.rotation.q.rows > 0;
+  if (!rotates || !can_take_tokens(shape, one_row_each)) flush_store();
 }
 
 void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
                         const AttentionShape& shape, Matrix y) {
   const Context::Use use(*context_);
-  flush();
   AttentionCall call;
+  if (store_before(q, shape)) {
+    call.tokens = store_->tokens;
+    store_.reset();
+  }
+  flush();
   call.q = q;
   call.y = y;
   call.shape = shape;
@@ -459,6 +516,8 @@ std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& bod
   } catch (...) {
     norms_.clear();
     turns_.clear();
+    act_mul_.reset();
+    store_.reset();
     context_->abandon_recording();
     throw;
   }

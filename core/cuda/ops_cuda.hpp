@@ -1,12 +1,14 @@
 // The Ops of a CUDA device: one stream, own kernels, a library for large products where there is one.
 //
 // Small operations are put off until the next one is known, and fused with it: rms_norm with the product after it, the rotations
-// of q and k with the way into the cache. Every other operation, and everybody who looks at memory, first has what was put off
-// done. What a fused operation leaves in memory is the same.
+// of q and k with the way into the cache, that with attention if each sequence has one row, and act(gate) * up of many rows with
+// the rounding of the product after it. Every other operation, and everybody who looks at memory, first has what was put off
+// done. What a fused operation leaves in memory is the same, but for q and k after attention, and what last_use() gave up.
 #pragma once
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +54,7 @@ class OpsCuda final : public Ops {
 
   void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) override;
   void rms_norm(Matrix x, const float* w, float eps, Matrix y) override;
+  void last_use(Matrix x) override;
   void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
               std::span<const Matrix> y, bool residual) override;
   void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
@@ -96,21 +99,40 @@ class OpsCuda final : public Ops {
     Matrix sin;
   };
 
+  struct ActMul {
+    Matrix gate;  // in scratch memory
+    Matrix up;
+    HiddenAct act;
+    Matrix y;
+  };
+  // Keys and values on their way into a layer's cache.
+  struct Store {
+    NewTokens tokens;
+    Sequences sequences;
+    AttentionShape shape;
+  };
+
   void flush();
   void flush_norms();
   void flush_turns();
+  void flush_act_mul();
+  void flush_store();
   // The norm whose result x is, if it was put off; it is done by whoever takes it.
   const Norm* norm_before(Matrix x) const;
   // The rotations of q and of k, if just these were put off.
   bool turns_before(Matrix k, const AttentionShape& shape) const;
+  // Whether what was put off is the way of this attention's tokens into its cache.
+  bool store_before(Matrix q, const AttentionShape& shape) const;
 
-  bool multiplies_itself(const CudaWeight& weight, std::int64_t rows) const;
+  bool multiplies_itself(std::int64_t rows) const;
   void multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                     std::span<const Matrix> y, bool residual, int act);
   void multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                      std::span<const Matrix> y, bool residual);
-  // x as it is multiplied: rounded, normalised first if that was put off.
+  // x as it is multiplied: rounded, once what was put off before it is done.
   const void* prepare(Matrix x, const CudaWeight& weight, std::int64_t stride);
+  // What becomes of x itself: nothing, if it was given up.
+  Matrix kept(Matrix x) const;
   bool multiply_part(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
                      std::size_t part, float beta, Matrix y);
 
@@ -118,8 +140,11 @@ class OpsCuda final : public Ops {
   std::unique_ptr<MatrixProduct> library_;
   std::string advice_;
   StepPlan plan_;
-  std::vector<Norm> norms_;              // at most one
-  std::vector<Turn> turns_;              // at most two
+  std::vector<Norm> norms_;  // at most one
+  std::vector<Turn> turns_;  // at most two
+  std::optional<ActMul> act_mul_;
+  std::optional<Store> store_;
+  std::optional<Matrix> last_use_;
   std::vector<std::uintptr_t> waiting_;  // streams, since the last catch_up()
   SplitMemory splits_;
   Scratch rounded_, slab_, gate_, up_, sum_, found_;

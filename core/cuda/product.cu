@@ -4,11 +4,29 @@
 
 namespace infinilm::cuda {
 
-// 64 rows of x with their sums take 173 KiB of shared memory, 16 take 75.
+// 64 rows of x, their sums and the weights on their way take 200 KiB of shared memory.
 int most_rows(const Context& context, const Product& product) {
-  constexpr std::size_t kForMany = std::size_t{176} << 10;
+  constexpr std::size_t kForMany = std::size_t{200} << 10;
   if (product.compute == DataType::F32) return 4;
-  return context.shared_limit() >= kForMany ? 64 : 16;
+  const Layout layout = product.parts[0].matrix.layout;
+  const bool is_quantised = layout == Layout::Q8 || layout == Layout::Q4;
+  return is_quantised || context.shared_limit() < kForMany ? 16 : 64;
+}
+
+bool has_fours(const Product& p) {
+  const auto fits = [](const float* memory, std::int64_t stride) {
+    return reinterpret_cast<std::uintptr_t>(memory) % 16 == 0 && stride % 4 == 0;
+  };
+  return p.parts[0].matrix.inputs % 4 == 0 && fits(p.x, p.x_stride) && fits(p.norm, 0) &&
+         fits(p.normed, p.normed_stride);
+}
+
+bool can_normalise(const Context& context, const Product& p) {
+  constexpr std::size_t kForWeights = std::size_t{100} << 10;
+  const std::size_t item = p.compute == DataType::F32 ? 4 : 2;
+  const auto inputs = static_cast<std::size_t>(p.parts[0].matrix.inputs);
+  return has_fours(p) && inputs <= kMostNormed &&
+         static_cast<std::size_t>(p.rows) * inputs * item + kForWeights <= context.shared_limit();
 }
 
 namespace {

@@ -1,109 +1,167 @@
 // The kernel behind product.hpp, for one format.
 //
-// A block of eight warps takes tiles of 16 outputs, one after the other. The warps share a row's columns: warp w has the units
-// (32, 64 or 128 columns) w, w + 8, …, and the eight sums are added at the end. In a unit, lane (g, t) of a warp, g = lane / 4,
-// holds columns 8 t … 8 t + 7 of every 32 of outputs g and g + 8:
+// A block of warps takes tiles of 16 outputs, one after the other. The warps share a row's columns: of kWarps warps, w has
+// numbers w, w + kWarps, … of the pieces that fit a slot of the ring below, one unit (32, 64 or 128 columns) or two, and the sums
+// of all are added at the end. In a unit, lane (g, t) of a warp,
+// g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32 of outputs g and g + 8:
 //
 //             columns  0      8      16     24    31
-//   output g          | t = 0 | t = 1 | t = 2 | t = 3 |    16 bytes of bfloat16 each: whole sectors
+//   output g          | t = 0 | t = 1 | t = 2 | t = 3 |
 //
-// which is, with columns numbered in another order for W and x alike, what the tensor cores take: no weight passes through
-// shared memory. `kDepth` units are on their way while one is multiplied, and those of the next tile while sums are added.
+// which is, with columns numbered in another order for W and x alike, what the tensor cores take.
+//
+// Weights come through a ring in shared memory, which each warp keeps for itself: kDepth slots are on their way while one is
+// multiplied, those of the next tile while sums are added, and the first of all while the kernel before still runs. For that a
+// block should leave room for one of the next kernel beside it.
 #pragma once
+
+#include <algorithm>
+#include <limits>
 
 #include "cuda/pieces.cuh"
 #include "cuda/product.hpp"
 
 namespace infinilm::cuda {
 
-inline constexpr int kWarps = 8;
-inline constexpr int kProductThreads = kWarps * 32;
 inline constexpr int kSumStride = 20;  // of the 16 sums of a column: no bank conflicts
 
-// ---- formats: what a lane holds of a unit
+// ---- formats: how a unit lies in a slot of the ring, and what a lane holds of it
 template <Layout kLayout>
 struct FloatUnit {
   static constexpr bool kScaled = false;
-  static constexpr int kColumns = 32, kPieces = 1, kDepth = kLayout == Layout::F32 ? 2 : 4;
-  static constexpr int kLoads = kLayout == Layout::F32 ? 2 : 1,
-                       kItem = kLayout == Layout::F32 ? 4 : 2;
-  uint4 v[2][kLoads];
+  static constexpr int kItem = kLayout == Layout::F32 ? 4 : 2;
+  static constexpr int kRowBytes = 128;  // of each of the 16 outputs: whole cache lines
+  static constexpr int kColumns = kRowBytes / kItem, kPieces = kColumns / 32;
+  static constexpr int kUnits = 1;  // of a slot
+  static constexpr int kWarps = 16, kDepth = 3;
+  static constexpr int kLoads = kItem / 2;  // of 16 bytes, for a lane's columns of a piece
+  uint4 v[kPieces][2][kLoads];
 
-  // A lane's two rows of a tile, from its first column on.
+  __host__ __device__ static constexpr int slot_bytes(const UnitLayout&) {
+    return kTileRows * kRowBytes;
+  }
+  // Where a row's 16 bytes number `chunk` are kept: lanes of two rows read at once, from different banks.
+  __device__ __forceinline__ static int place(int row, int chunk) {
+    constexpr int kOther = kItem == 4 ? 1 : 4;
+    return row * kRowBytes + (chunk ^ (row % 2 * kOther)) * 16;
+  }
+  // What a lane copies of each of a warp's units of a tile: 16 bytes of every fourth row.
   struct Source {
-    const std::byte* row[2];
-    int left[2];  // bytes of the row that lie there
+    const std::byte* from;
+    std::int64_t below;  // bytes to the next of them
+    int rows, left;      // that there are: of the matrix, and bytes of the row
 
-    __device__ __forceinline__ void open(const MatrixView& m, int tile, bool valid) {
-      const int g = lane_index() / 4, skip = lane_index() % 4 * 8 * kItem;
+    __device__ __forceinline__ void open(const MatrixView& m, int tile) {
+      const int row = tile * kTileRows + lane_index() / 8;
+      const int column = warp_index() * kRowBytes + lane_index() % 8 * 16;
+      from = m.data + row * m.row_bytes + column;
+      below = 4 * m.row_bytes;
+      rows = m.outputs - row;
+      left = static_cast<int>(m.row_bytes) - column;
+    }
+    // What is `slots` slots behind the warp's first.
+    __device__ __forceinline__ void fetch(int slots, unsigned char* slot) const {
+      const int offset = slots * kRowBytes;
+      unsigned char* to = slot + place(lane_index() / 8, lane_index() % 8);
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const int r = tile * kTileRows + h * 8 + g;
-        row[h] = m.data + r * m.row_bytes + skip;
-        left[h] = valid && r < m.outputs ? static_cast<int>(m.row_bytes) - skip : 0;
+      for (int i = 0; i < kTileRows / 4; ++i) {
+        copy_async(to + i * 4 * kRowBytes, from + i * below + offset,
+                   offset < left && i * 4 < rows);
       }
     }
   };
-  __device__ __forceinline__ void load(const Source& from, const UnitLayout&, int unit) {
-    const int begin = unit * kColumns * kItem;
+  __device__ __forceinline__ void load(const unsigned char* slot, const UnitLayout&, int) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
+    for (int piece = 0; piece < kPieces; ++piece) {
 #pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        const int at = begin + i * 16;
-        v[h][i] = at < from.left[h] ? load_once(from.row[h] + at) : zero4();
+      for (int h = 0; h < 2; ++h) {
+#pragma unroll
+        for (int i = 0; i < kLoads; ++i) {
+          const int chunk = (piece * 4 + t) * kLoads + i;
+          v[piece][h][i] = *reinterpret_cast<const uint4*>(slot + place(g + h * 8, chunk));
+        }
       }
     }
   }
-  __device__ __forceinline__ Eight eight(int, int h) const {
-    if constexpr (kLayout == Layout::F32) return eight_of_f32(v[h][0], v[h][kLoads - 1]);
-    if constexpr (kLayout == Layout::F16) return eight_of_f16(v[h][0]);
-    return eight_of_bf16(v[h][0]);
+  __device__ __forceinline__ Eight eight(int piece, int h) const {
+    const uint4& first = v[piece][h][0];
+    if constexpr (kLayout == Layout::F32) return eight_of_f32(first, v[piece][h][kLoads - 1]);
+    if constexpr (kLayout == Layout::F16) return eight_of_f16(first);
+    return eight_of_bf16(first);
   }
   template <bool>
-  __device__ __forceinline__ Pairs pairs(int, int h) const {
-    return {{v[h][0].x, v[h][0].y, v[h][0].z, v[h][0].w}};
+  __device__ __forceinline__ Pairs pairs(int piece, int h) const {
+    const uint4& all = v[piece][h][0];
+    return {{all.x, all.y, all.z, all.w}};
   }
   __device__ __forceinline__ float scale(int, int) const { return 1.0f; }
 };
 
-template <Layout kLayout, int kRuns>
+// kZeros: groups have zeros of their own; otherwise the format's middle is known here.
+template <Layout kLayout, int kRuns, bool kZeros>
 struct QuantisedUnit {
   static constexpr bool kScaled = true;
   static constexpr int kColumns = kLayout == Layout::Q4 ? 128 : 64;
-  static constexpr int kPieces = kColumns / 32, kDepth = kLayout == Layout::Q4 ? 2 : 4;
+  static constexpr int kPieces = kColumns / 32;
+  // Two in a slot, since what each slot costs besides is much beside a unit.
+  static constexpr int kUnits = 2, kWarps = 8, kDepth = 4;
+  static constexpr int kMostBytes = kUnits * (1024 + kRuns * kTileRows * 3);
   uint4 codes[2];
   unsigned scales[kRuns];  // of outputs g and g + 8
-  std::uint16_t zeros[kRuns];
+  std::uint16_t zeros[kZeros ? kRuns : 1];
 
+  __host__ __device__ static constexpr int slot_bytes(const UnitLayout& layout) {
+    return kUnits * layout.bytes;
+  }
   struct Source {
-    const std::byte* tile;
-    int units;  // that lie there
+    const std::byte* from;
+    int bytes;  // of a slot
+    int left;   // to the end of the tile
 
-    __device__ __forceinline__ void open(const MatrixView& m, int index, bool valid) {
-      tile = m.data + index * m.unit.tile_bytes();
-      units = valid ? m.unit.units : 0;
+    __device__ __forceinline__ void open(const MatrixView& m, int tile) {
+      bytes = kUnits * m.unit.bytes;
+      const int skip = warp_index() * bytes + lane_index() * 16;
+      from = m.data + tile * m.unit.tile_bytes() + skip;
+      left = static_cast<int>(m.unit.tile_bytes()) - skip;
+    }
+    __device__ __forceinline__ void fetch(int slots, unsigned char* slot) const {
+      const int offset = slots * bytes, lane = lane_index() * 16;
+      const std::byte* p = from + offset;
+#pragma unroll
+      for (int at = 0; at < kMostBytes; at += 512) {
+        if (at + lane < bytes && offset + at < left) copy_async(slot + at + lane, p + at, true);
+      }
     }
   };
-  __device__ __forceinline__ void load(const Source& from, const UnitLayout& layout, int unit) {
-    const bool valid = unit < from.units;
+  // The `which`-th of a slot.
+  __device__ __forceinline__ void load(const unsigned char* slot, const UnitLayout& layout,
+                                       int which) {
+    slot += which * layout.bytes;
     const int lane = lane_index(), g = lane / 4;
-    const std::byte* p = from.tile + unit * layout.bytes;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) codes[h] = valid ? load_once(p + h * 512 + lane * 16) : zero4();
-    const auto* s = reinterpret_cast<const unsigned*>(p + 1024) + g * kRuns;
-    const auto* z = reinterpret_cast<const std::uint16_t*>(p + 1024 + kRuns * 32) + g * kRuns;
+    for (int h = 0; h < 2; ++h) {
+      codes[h] = *reinterpret_cast<const uint4*>(slot + h * 512 + lane * 16);
+    }
+    const auto* s = reinterpret_cast<const unsigned*>(slot + 1024) + g * kRuns;
+    const auto* z = reinterpret_cast<const std::uint16_t*>(slot + 1024 + kRuns * 32) + g * kRuns;
+    if constexpr (kRuns == 4) {  // both are aligned for it
+      const auto all = *reinterpret_cast<const uint4*>(s);
+      scales[0] = all.x, scales[1] = all.y, scales[2] = all.z, scales[3] = all.w;
+    } else {
 #pragma unroll
-    for (int r = 0; r < kRuns; ++r) {
-      scales[r] = valid ? s[r] : 0u;
-      zeros[r] = static_cast<std::uint16_t>(layout.middle * 0x101);
-      if (layout.zeros && valid) zeros[r] = z[r];
+      for (int r = 0; r < kRuns; ++r) scales[r] = s[r];
+    }
+    if constexpr (kZeros) {
+#pragma unroll
+      for (int r = 0; r < kRuns; ++r) zeros[r] = z[r];
     }
   }
   __device__ __forceinline__ static unsigned word(const uint4& v, int i) {
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
   }
   __device__ __forceinline__ int zero(int piece, int h) const {
+    if constexpr (!kZeros) return kLayout == Layout::Q4 ? 8 : 128;
     return zeros[piece * kRuns / kPieces] >> (8 * h) & 0xff;
   }
   __device__ __forceinline__ Eight eight(int piece, int h) const {
@@ -134,11 +192,16 @@ struct TensorSums {
     *reinterpret_cast<uint2*>(to) = {pack_half<kF16>(v.x, v.y), pack_half<kF16>(v.z, v.w)};
   }
   static constexpr int kRows = kCount * 8;
-  float d[kCount][4];
+  // Two sums for each output, where there is room: one product need not wait for the one before.
+  static constexpr int kChains = kCount <= 2 ? 2 : 1;
+  float d[kCount][4], other[kCount][4];
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) d[i][0] = d[i][1] = d[i][2] = d[i][3] = 0.0f;
+    for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) d[i][j] = other[i][j] = 0.0f;
+    }
   }
   // `x`: of the first column of the unit.
   template <class Unit>
@@ -166,19 +229,20 @@ struct TensorSums {
           d[i][3] = fmaf(part[3], s1, d[i][3]);
         } else {
           multiply<kF16>(d[i], first, b.x, b.y);
-          multiply<kF16>(d[i], second, b.z, b.w);
+          multiply<kF16>(kChains == 2 ? other[i] : d[i], second, b.z, b.w);
         }
       }
     }
   }
   // to[row of x * kSumStride + output]
-  __device__ __forceinline__ void store(float* to) const {
+  __device__ __forceinline__ void store(float* to, int rows) const {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        to[(i * 8 + 2 * t + j % 2) * kSumStride + g + j / 2 * 8] = d[i][j];
+        const int row = i * 8 + 2 * t + j % 2;
+        if (row < rows) to[row * kSumStride + g + j / 2 * 8] = d[i][j] + other[i][j];
       }
     }
   }
@@ -220,7 +284,7 @@ struct FloatSums {
       }
     }
   }
-  __device__ __forceinline__ void store(float* to) const {
+  __device__ __forceinline__ void store(float* to, int rows) const {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
@@ -229,112 +293,100 @@ struct FloatSums {
         float sum = d[i][h];
         sum += __shfl_xor_sync(kAll, sum, 1);
         sum += __shfl_xor_sync(kAll, sum, 2);
-        if (t == 0) to[i * kSumStride + g + h * 8] = sum;
+        if (t == 0 && i < rows) to[i * kSumStride + g + h * 8] = sum;
       }
     }
   }
 };
 
 // ---- x into shared memory
-// Whether rows of x, the norm's weights and its result can be read and written four columns at a time.
-inline bool in_fours(const Product& p) {
-  const auto fits = [](const float* memory, std::int64_t stride) {
-    return reinterpret_cast<std::uintptr_t>(memory) % 16 == 0 && stride % 4 == 0;
-  };
-  return p.parts[0].matrix.inputs % 4 == 0 && fits(p.x, p.x_stride) && fits(p.norm, 0) &&
-         fits(p.normed, p.normed_stride);
-}
-
 __device__ __forceinline__ float4 load_four(const float* x) {
   return *reinterpret_cast<const float4*>(x);
 }
 
-// 1 / sqrt(mean(x^2) + eps) of each row into `scales`.
-__device__ __forceinline__ void norm_scales(const Product& p, float* scales) {
-  const int inputs = p.parts[0].matrix.inputs, thread = static_cast<int>(threadIdx.x);
+// All columns, normalised. A thread keeps what it has read until the sum of squares is known.
+template <class Plan, class Sums>
+__device__ __forceinline__ void stage_normed(const Product& p, int count, typename Sums::X* to) {
+  constexpr int kHold = kMostNormed / (Plan::kThreads * 4);
+  const int inputs = p.parts[0].matrix.inputs, begin = static_cast<int>(threadIdx.x) * 4;
   for (int r = 0; r < p.rows; ++r) {
-    const float* x = p.x + r * p.x_stride;
+    float4 v[kHold], w[kHold];
     float sum = 0.0f;
-    if (p.fours) {
-#pragma unroll 4
-      for (int i = thread * 4; i < inputs; i += kProductThreads * 4) {
-        const float4 v = load_four(x + i);
-        sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
-      }
-    } else {
-      for (int i = thread; i < inputs; i += kProductThreads) sum = fmaf(x[i], x[i], sum);
+#pragma unroll
+    for (int i = 0; i < kHold; ++i) {
+      const int at = begin + i * Plan::kThreads * 4;
+      const bool inside = at < inputs;
+      v[i] = inside ? load_four(p.x + r * p.x_stride + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      w[i] = inside ? load_four(p.norm + at) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
-    sum = block_sum(sum);
-    if (thread == 0) scales[r] = 1.0f / sqrtf(sum / static_cast<float>(inputs) + p.eps);
+#pragma unroll
+    for (int i = 0; i < kHold; ++i) {
+      sum = fmaf(v[i].x, v[i].x, fmaf(v[i].y, v[i].y, sum));
+      sum = fmaf(v[i].z, v[i].z, fmaf(v[i].w, v[i].w, sum));
+    }
+    const float scale = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(inputs) + p.eps);
+#pragma unroll
+    for (int i = 0; i < kHold; ++i) {
+      const int at = begin + i * Plan::kThreads * 4;
+      if (at >= count) break;
+      const float4 y = make_float4(v[i].x * scale * w[i].x, v[i].y * scale * w[i].y,
+                                   v[i].z * scale * w[i].z, v[i].w * scale * w[i].w);
+      Sums::put_four(to + r * p.x_shared_stride + at, y);
+      if (blockIdx.x == 0 && p.normed != nullptr && at < inputs) {
+        *reinterpret_cast<float4*>(p.normed + r * p.normed_stride + at) = y;
+      }
+    }
   }
-  __syncthreads();
 }
 
+// Not by copy_async: to wait for it would be to wait for all weights on their way.
 __device__ __forceinline__ void stage_rounded(const Product& p, int begin, int count,
                                               std::uint16_t* to) {
-  const int eights = count / 8;
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x); i < p.rows * eights; i += kProductThreads) {
-    const int r = i / eights, column = i % eights * 8;
-    const bool inside = begin + column < p.rounded_stride;
-    const auto* from = p.rounded + r * p.rounded_stride + begin + column;
-    copy_async(to + r * p.x_shared_stride + column, inside ? from : p.rounded, inside);
+  const int eights = count / 8, threads = static_cast<int>(blockDim.x);
+#pragma unroll 8
+  for (int i = static_cast<int>(threadIdx.x); i < p.rows * eights; i += threads) {
+    const int r = i / eights, column = begin + i % eights * 8;
+    const auto* from = reinterpret_cast<const uint4*>(p.rounded + r * p.rounded_stride + column);
+    *reinterpret_cast<uint4*>(to + r * p.x_shared_stride + column - begin) =
+        column < p.rounded_stride ? *from : zero4();
   }
-  commit_copies();
-  wait_for_copies<0>();
 }
 
 // A row's columns from `begin` on, four at a time.
 template <class Sums>
-__device__ __forceinline__ void stage_fours(const Product& p, int r, float scale, int begin,
-                                            int count, typename Sums::X* to) {
+__device__ __forceinline__ void stage_fours(const Product& p, int r, int begin, int count,
+                                            typename Sums::X* to) {
   const float* x = p.x + r * p.x_stride + begin;
-  const int left = p.parts[0].matrix.inputs - begin;
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x) * 4; i < count; i += kProductThreads * 4) {
-    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (i < left) {
-      v = load_four(x + i);
-      if (p.norm != nullptr) {
-        const float4 w = load_four(p.norm + begin + i);
-        v = make_float4(v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
-        if (blockIdx.x == 0 && p.normed != nullptr) {
-          *reinterpret_cast<float4*>(p.normed + r * p.normed_stride + begin + i) = v;
-        }
-      }
-    }
-    Sums::put_four(to + i, v);
+  const int left = p.parts[0].matrix.inputs - begin, threads = static_cast<int>(blockDim.x);
+#pragma unroll 8
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < count; i += threads * 4) {
+    Sums::put_four(to + i, i < left ? load_four(x + i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f));
   }
 }
 
 template <class Sums>
-__device__ __forceinline__ void stage_ones(const Product& p, int r, float scale, int begin,
-                                           int count, typename Sums::X* to) {
-  const float* x = p.x + r * p.x_stride;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kProductThreads) {
-    const int column = begin + i;
-    float value = column < p.parts[0].matrix.inputs ? x[column] : 0.0f;
-    if (p.norm != nullptr && column < p.parts[0].matrix.inputs) {
-      value = value * scale * p.norm[column];
-      if (blockIdx.x == 0 && p.normed != nullptr) p.normed[r * p.normed_stride + column] = value;
-    }
-    to[i] = Sums::rounded(value);
+__device__ __forceinline__ void stage_ones(const Product& p, int r, int begin, int count,
+                                           typename Sums::X* to) {
+  const float* x = p.x + r * p.x_stride + begin;
+  const int left = p.parts[0].matrix.inputs - begin, threads = static_cast<int>(blockDim.x);
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += threads) {
+    to[i] = Sums::rounded(i < left ? x[i] : 0.0f);
   }
 }
 
 // Columns from `begin` on, `count` of them; zeros behind the matrix.
-template <class Sums>
-__device__ __forceinline__ void stage(const Product& p, const float* scales, int begin, int count,
+template <class Plan, class Sums>
+__device__ __forceinline__ void stage(const Product& p, int begin, int count,
                                       typename Sums::X* to) {
+  if (p.norm != nullptr) return stage_normed<Plan, Sums>(p, count, to);
   if constexpr (sizeof(typename Sums::X) == 2) {
     if (p.rounded != nullptr) return stage_rounded(p, begin, count, to);
   }
   for (int r = 0; r < p.rows; ++r) {
-    const float scale = p.norm != nullptr ? scales[r] : 1.0f;
     if (p.fours) {
-      stage_fours<Sums>(p, r, scale, begin, count, to + r * p.x_shared_stride);
+      stage_fours<Sums>(p, r, begin, count, to + r * p.x_shared_stride);
     } else {
-      stage_ones<Sums>(p, r, scale, begin, count, to + r * p.x_shared_stride);
+      stage_ones<Sums>(p, r, begin, count, to + r * p.x_shared_stride);
     }
   }
 }
@@ -345,156 +397,254 @@ struct Place {
   int part, tile;
 };
 __device__ __forceinline__ Place place_of(const Product& p, int tile) {
-  int part = 0;
-  while (part + 1 < p.part_count) {
-    const int count = (p.parts[part].matrix.outputs + kTileRows - 1) / kTileRows;
-    if (tile < count) break;
-    tile -= count;
-    ++part;
+  Place at = {0, tile};
+#pragma unroll
+  for (int part = 1; part < kMostParts; ++part) {
+    if (tile >= p.first_tiles[part]) at = {part, tile - p.first_tiles[part]};
   }
-  return {part, tile};
+  return at;
 }
 
-template <int kTiles>
-__device__ __forceinline__ float sum_of(const float* sums, int rows_of_sums, int tile, int r,
-                                        int n) {
+inline constexpr int kStaticShared = 4096;  // at most
+
+// How a block works; kTiles 2: tile t of parts 0 and 1 together, for act(gate) * up.
+template <class Unit, class Sums, int kTiles>
+struct BlockPlan {
+  static constexpr bool kMany = Sums::kRows > 16;  // x of one step takes much shared memory then
+  static constexpr int kWarps = Unit::kWarps / (Unit::kScaled ? 1 : kMany ? 2 : kTiles);
+  static constexpr int kThreads = kWarps * 32;
+  static constexpr int kDepth = Unit::kScaled ? Unit::kDepth / kTiles : Unit::kDepth;
+  static constexpr int kBlocks = kMany ? 1 : 2;  // that a multiprocessor has registers for
+  // With two sets of sums, one is added up while the next tile's are written.
+  static constexpr int kSets = kMany ? 1 : 2;
+
+  // Floats of a set.
+  __host__ __device__ static constexpr int sums(int rows) {
+    return kWarps * kTiles * rows * kSumStride;
+  }
+  static int ring_bytes(const UnitLayout& layout) {
+    return kWarps * kTiles * kDepth * Unit::slot_bytes(layout);
+  }
+};
+
+// Of one output, by all warps.
+template <class Plan, int kTiles>
+__device__ __forceinline__ float sum_of(const float* sums, int rows, int tile, int r, int n) {
   float sum = 0.0f;
 #pragma unroll
-  for (int w = 0; w < kWarps; ++w) {
-    sum += sums[((w * kTiles + tile) * rows_of_sums + r) * kSumStride + n];
+  for (int w = 0; w < Plan::kWarps; ++w) {
+    sum += sums[((w * kTiles + tile) * rows + r) * kSumStride + n];
   }
   return sum;
 }
 
-// Units on their way. x of as many must fit into shared memory: with many rows that is one quantised unit for each warp.
-template <class Unit, class Sums, int kTiles>
-constexpr int depth() {
-  if (Unit::kScaled && Sums::kRows > 16) return 1;
-  return kTiles == 1 ? Unit::kDepth : (Unit::kDepth + 1) / 2;
-}
+// The tiles of a block, one after the other: some for sure, so that it knows early enough what to ask memory for, then
+// whichever is next when it is done with another. Multiprocessors are not equally fast.
+class Tiles {
+ public:
+  // `upcoming`: kUpcoming numbers of shared memory.
+  static constexpr int kUpcoming = 8;
+  __device__ __forceinline__ Tiles(const Product& p, int* upcoming)
+      : p_(p), upcoming_(upcoming), draws_(p.tickets != nullptr && threadIdx.x == 0) {}
 
-// kTiles 2: tile t of parts 0 and 1 together, for act(gate) * up.
-template <class Unit, class Sums, int kTiles>
-__global__ void __launch_bounds__(kProductThreads, 2) product_kernel(Product p) {
-  INFINILM_SHARED_MEMORY(memory);
-  let_next_start();
-  __shared__ float scales[Sums::kRows];
-  auto* x = reinterpret_cast<typename Sums::X*>(memory);
-  const int x_bytes = p.rows * p.x_shared_stride * static_cast<int>(sizeof(typename Sums::X));
-  auto* sums = reinterpret_cast<float*>(memory + (x_bytes + 15) / 16 * 16);
-  constexpr int kDepth = depth<Unit, Sums, kTiles>();
-  const int warp = warp_index();
-  const int steps = (p.units + kWarps - 1) / kWarps;
+  // The n-th; at least p.tiles if there is none. Known p.assigned - 1 tiles ahead of the one that the block is at.
+  __device__ __forceinline__ int operator[](int n) const {
+    if (n < p_.assigned || p_.tickets == nullptr) {
+      return static_cast<int>(blockIdx.x) + n * static_cast<int>(gridDim.x);
+    }
+    return upcoming_[n % kUpcoming];
+  }
+  // At the beginning and, before a barrier, at the end of the n-th.
+  __device__ __forceinline__ void draw() {
+    if (!draws_) return;
+    ticket_ = atomicAdd(p_.tickets, 1u);
+  }
+  __device__ __forceinline__ void publish(int n) {
+    if (!draws_) return;
+    const auto blocks = static_cast<unsigned>(gridDim.x);
+    const int tile = static_cast<int>(ticket_ + blocks * static_cast<unsigned>(p_.assigned));
+    upcoming_[(n + p_.assigned) % kUpcoming] = tile;
+    draws_ = tile < p_.tiles;
+    // Each block draws once in vain. The last one leaves the counter as it was.
+    const unsigned dealt =
+        static_cast<unsigned>(p_.tiles) - blocks * static_cast<unsigned>(p_.assigned);
+    if (ticket_ == dealt + blocks - 1) *p_.tickets = 0;
+  }
 
-  Unit ring[kTiles][kDepth];
-  typename Unit::Source sources[kTiles];
-  const UnitLayout layout = p.parts[0].matrix.unit;
-  const auto open = [&](int tile) {
-    const bool valid = tile < p.tiles;
+ private:
+  const Product& p_;
+  int* upcoming_;
+  bool draws_;
+  unsigned ticket_ = 0;
+};
+
+// A warp's units of its block's tiles, on their way into its ring.
+template <class Unit, class Plan, int kTiles>
+struct Stream {
+  const Product& p;
+  const Tiles& tiles;
+  unsigned char* ring;
+  int slot_bytes, steps;
+  int number = 0, tile = 0, step = 0, slot = 0;
+  typename Unit::Source sources[kTiles] = {};
+
+  __device__ __forceinline__ unsigned char* slot_of(int i, int at) const {
+    return ring + (i * Plan::kDepth + at) * slot_bytes;
+  }
+  __device__ __forceinline__ void open() {
+    tile = tiles[number];
+    if (tile >= p.tiles) return;
     const Place at = kTiles == 1 ? place_of(p, tile) : Place{0, tile};
 #pragma unroll
-    for (int i = 0; i < kTiles; ++i) sources[i].open(p.parts[at.part + i].matrix, at.tile, valid);
-  };
-  const auto load = [&](int step, int slot) {
+    for (int i = 0; i < kTiles; ++i) sources[i].open(p.parts[at.part + i].matrix, at.tile);
+  }
+  // Asks for the next one; behind the last for nothing, but as a group of copies all the same.
+  __device__ __forceinline__ void fetch() {
+    if (step == 0) open();
+    if (tile < p.tiles) {
+      if (step * Plan::kWarps + warp_index() < p.slots) {
 #pragma unroll
-    for (int i = 0; i < kTiles; ++i) ring[i][slot].load(sources[i], layout, step * kWarps + warp);
-  };
-  open(static_cast<int>(blockIdx.x));
-#pragma unroll
-  for (int j = 0; j < kDepth; ++j) load(j, j);
+        for (int i = 0; i < kTiles; ++i) sources[i].fetch(step * Plan::kWarps, slot_of(i, slot));
+      }
+      if (++step == steps) {
+        step = 0;
+        ++number;
+      }
+    }
+    commit_copies();
+    slot = slot + 1 == Plan::kDepth ? 0 : slot + 1;
+  }
+};
+
+// Sums of all warps become outputs of a tile.
+template <class Plan, int kTiles>
+__device__ __forceinline__ void finish_tile(const Product& p, int tile, const float* sums) {
+  const Place at = kTiles == 1 ? place_of(p, tile) : Place{0, tile};
+  const ProductPart& part = p.parts[at.part];
+  for (int i = static_cast<int>(threadIdx.x); i < p.rows * kTileRows; i += Plan::kThreads) {
+    const int r = i / kTileRows, n = i % kTileRows, output = at.tile * kTileRows + n;
+    if (output >= part.matrix.outputs) continue;
+    float* y = part.y + r * part.y_stride + output;
+    const float before = p.residual ? *y : 0.0f;
+    float value = sum_of<Plan, kTiles>(sums, p.rows, 0, r, n);
+    if (part.bias != nullptr) value += part.bias[output];
+    if constexpr (kTiles == 2) {
+      float up = sum_of<Plan, kTiles>(sums, p.rows, 1, r, n);
+      if (p.parts[1].bias != nullptr) up += p.parts[1].bias[output];
+      value = activate(value, p.act) * up;
+    }
+    *y = p.residual ? before + value : value;
+  }
+}
+
+template <class Unit, class Sums, int kTiles>
+__global__ void __launch_bounds__(BlockPlan<Unit, Sums, kTiles>::kThreads,
+                                  BlockPlan<Unit, Sums, kTiles>::kBlocks)
+    product_kernel(Product p) {
+  using Plan = BlockPlan<Unit, Sums, kTiles>;
+  constexpr int kSlotColumns = Unit::kUnits * Unit::kColumns;
+  INFINILM_SHARED_MEMORY(memory);
+  let_next_start();
+  auto* x = reinterpret_cast<typename Sums::X*>(memory);
+  auto* sums = reinterpret_cast<float*>(memory + p.sums_at);
+  const UnitLayout layout = p.parts[0].matrix.unit;
+  const int warp = warp_index(), slot_bytes = Unit::slot_bytes(layout);
+  const int steps = (p.slots + Plan::kWarps - 1) / Plan::kWarps;
+  auto* ring = reinterpret_cast<unsigned char*>(sums + Plan::kSets * Plan::sums(p.rows)) +
+               warp * kTiles * Plan::kDepth * slot_bytes;
+  __shared__ int upcoming[Tiles::kUpcoming];
+  Tiles tiles(p, upcoming);
+  Stream<Unit, Plan, kTiles> stream{p, tiles, ring, slot_bytes, steps};
+  for (int j = 0; j < Plan::kDepth; ++j) stream.fetch();
+  if (p.norm != nullptr && static_cast<int>(threadIdx.x) * 32 < p.parts[0].matrix.inputs) {
+    prefetch_line(p.norm + threadIdx.x * 32);
+  }
 
   wait_for_previous();
-  if (p.norm != nullptr) norm_scales(p, scales);  // ends with a barrier
-  int staged = -1;
-
-  for (int tile = static_cast<int>(blockIdx.x); tile < p.tiles;
-       tile += static_cast<int>(gridDim.x)) {
+  int staged = -1, slot = 0, set = 0;
+  for (int number = 0, tile = tiles[0]; tile < p.tiles; tile = tiles[++number]) {
+    tiles.draw();
     Sums d[kTiles];
 #pragma unroll
     for (int i = 0; i < kTiles; ++i) d[i].clear();
     for (int begin = 0; begin < steps; begin += p.chunk_steps) {
       if (staged != begin) {
-        __syncthreads();
-        stage<Sums>(p, scales, begin * kWarps * Unit::kColumns,
-                    p.chunk_steps * kWarps * Unit::kColumns, x);
+        if (staged >= 0) __syncthreads();
+        stage<Plan, Sums>(p, begin * Plan::kWarps * kSlotColumns,
+                          p.chunk_steps * Plan::kWarps * kSlotColumns, x);
         __syncthreads();
         staged = begin;
       }
-      const int end = begin + p.chunk_steps < steps ? begin + p.chunk_steps : steps;
-      for (int step = begin; step < end; step += kDepth) {
+      const int end = min(begin + p.chunk_steps, steps);
+      for (int step = begin; step < end; ++step) {
+        wait_for_copies<Plan::kDepth - 1>();
+        __syncwarp();
+        if (step * Plan::kWarps + warp < p.slots) {
+          const auto* columns = x + ((step - begin) * Plan::kWarps + warp) * kSlotColumns;
 #pragma unroll
-        for (int j = 0; j < kDepth; ++j) {
-          const int unit = (step + j) * kWarps + warp;
-          if (step + j < end && unit < p.units) {
-            const auto* columns = x + (unit - begin * kWarps) * Unit::kColumns;
+          for (int i = 0; i < kTiles; ++i) {
 #pragma unroll
-            for (int i = 0; i < kTiles; ++i) {
-              d[i].add(ring[i][j], columns, p.x_shared_stride, p.rows);
+            for (int u = 0; u < Unit::kUnits; ++u) {
+              if (u > 0 && (step * Plan::kWarps + warp) * Unit::kUnits + u >= layout.units) break;
+              Unit unit;
+              unit.load(stream.slot_of(i, slot), layout, u);
+              d[i].add(unit, columns + u * Unit::kColumns, p.x_shared_stride, p.rows);
             }
           }
-          load(step + j + kDepth, j);
         }
+        __syncwarp();  // the slot has been read
+        stream.fetch();
+        slot = slot + 1 == Plan::kDepth ? 0 : slot + 1;
       }
     }
-    open(tile + static_cast<int>(gridDim.x));
-#pragma unroll
-    for (int j = 0; j < kDepth; ++j) load(j, j);
-
-    __syncthreads();  // the sums of the tile before have been read
+    if constexpr (Plan::kSets == 1) __syncthreads();  // the sums of the tile before have been read
+    float* mine = sums + set * Plan::sums(p.rows);
 #pragma unroll
     for (int i = 0; i < kTiles; ++i) {
-      d[i].store(sums + (warp * kTiles + i) * Sums::kRows * kSumStride);
+      d[i].store(mine + (warp * kTiles + i) * p.rows * kSumStride, p.rows);
     }
+    tiles.publish(number);
     __syncthreads();
-    const Place at = kTiles == 1 ? place_of(p, tile) : Place{0, tile};
-    const ProductPart& part = p.parts[at.part];
-    for (int i = static_cast<int>(threadIdx.x); i < p.rows * kTileRows; i += kProductThreads) {
-      const int r = i / kTileRows, n = i % kTileRows, output = at.tile * kTileRows + n;
-      if (output >= part.matrix.outputs) continue;
-      float value = sum_of<kTiles>(sums, Sums::kRows, 0, r, n);
-      if (part.bias != nullptr) value += part.bias[output];
-      float* y = part.y + r * part.y_stride + output;
-      if constexpr (kTiles == 2) {
-        float up = sum_of<kTiles>(sums, Sums::kRows, 1, r, n);
-        if (p.parts[1].bias != nullptr) up += p.parts[1].bias[output];
-        value = activate(value, p.act) * up;
-      }
-      *y = p.residual ? *y + value : value;
-    }
+    finish_tile<Plan, kTiles>(p, tile, mine);
+    set = Plan::kSets - 1 - set;
   }
 }
 
 // ---- its launch
 template <class Unit, class Sums, int kTiles>
 void launch_product(Context& context, Product p) {
-  constexpr int kDepth = depth<Unit, Sums, kTiles>();
-  constexpr int kStep = kWarps * Unit::kColumns;  // columns
+  using Plan = BlockPlan<Unit, Sums, kTiles>;
   using X = typename Sums::X;
-  const int inputs = p.parts[0].matrix.inputs;
-  p.fours = in_fours(p);
-  p.units = (inputs + Unit::kColumns - 1) / Unit::kColumns;
+  constexpr int kSlotColumns = Unit::kUnits * Unit::kColumns;
+  constexpr int kStep = Plan::kWarps * kSlotColumns;
+  const MatrixView& first = p.parts[0].matrix;
+  p.fours = has_fours(p);
+  p.slots = (first.inputs + kSlotColumns - 1) / kSlotColumns;
+  const int steps = (p.slots + Plan::kWarps - 1) / Plan::kWarps;
   const int parts = kTiles == 2 ? 1 : p.part_count;
   p.tiles = 0;
-  for (int i = 0; i < parts; ++i) {
-    p.tiles += (p.parts[i].matrix.outputs + kTileRows - 1) / kTileRows;
+  for (int i = 0; i < kMostParts; ++i) {
+    p.first_tiles[i] = i < parts ? p.tiles : std::numeric_limits<int>::max();
+    if (i < parts) p.tiles += (p.parts[i].matrix.outputs + kTileRows - 1) / kTileRows;
   }
-  const std::size_t sums = sizeof(float) * kWarps * kTiles * Sums::kRows * kSumStride;
-  const std::size_t room = context.shared_limit() / 2 - 4096 - sums;
-  const int steps = (p.units + kWarps - 1) / kWarps;
-  p.chunk_steps = (steps + kDepth - 1) / kDepth * kDepth;
   // 64 bytes beyond a multiple of 128, so that two rows of x lie in different banks.
   constexpr int kPad = 64 / sizeof(X);
-  const auto bytes = [&](int chunk) {
-    return static_cast<std::size_t>(p.rows) * static_cast<std::size_t>(chunk * kStep + kPad) *
-           sizeof(X);
+  const auto bytes_of_x = [&](int steps) {
+    const int bytes = p.rows * (steps * kStep + kPad) * static_cast<int>(sizeof(X));
+    return (bytes + 127) / 128 * 128;
   };
-  while (p.chunk_steps > kDepth && bytes(p.chunk_steps) > room) p.chunk_steps -= kDepth;
+  const int fixed = Plan::kSets * Plan::sums(p.rows) * 4 + Plan::ring_bytes(first.unit);
+  const int room = static_cast<int>(context.shared_limit()) - kStaticShared;
+  p.chunk_steps = steps;
+  while (p.chunk_steps > 1 && fixed + bytes_of_x(p.chunk_steps) > room) --p.chunk_steps;
   p.x_shared_stride = p.chunk_steps * kStep + kPad;
-  const std::size_t shared = (bytes(p.chunk_steps) + 15) / 16 * 16 + sums;
-  const int blocks =
-      p.tiles < 2 * context.multiprocessors() ? p.tiles : 2 * context.multiprocessors();
+  p.sums_at = bytes_of_x(p.chunk_steps);
+  const int blocks = std::min(p.tiles, context.multiprocessors());
+  p.assigned = (Plan::kDepth + steps - 1) / steps + 1;
+  static_assert(Plan::kDepth + 1 < Tiles::kUpcoming);
+  if (p.tiles > blocks * p.assigned) p.tickets = context.tickets();
   context.launch(product_kernel<Unit, Sums, kTiles>, dim3(static_cast<unsigned>(blocks)),
-                 kProductThreads, shared, p);
+                 Plan::kThreads, static_cast<std::size_t>(p.sums_at + fixed), p);
 }
 
 template <class Unit, class Sums>
@@ -521,7 +671,7 @@ void launch_tensor_sums(Context& context, const Product& p) {
     launch_tiles<Unit, TensorSums<1, kF16>>(context, p);
   } else if (p.rows <= 16) {
     launch_tiles<Unit, TensorSums<2, kF16>>(context, p);
-  } else {
+  } else if constexpr (!Unit::kScaled) {
     launch_product<Unit, TensorSums<8, kF16>, 1>(
         context, p);  // act(gate) * up at once would spill registers
   }

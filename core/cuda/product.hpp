@@ -28,7 +28,7 @@ struct Product {
   int rows = 0;
   DataType compute = DataType::F32;  // BF16, F16: x is rounded, and multiplied on tensor cores
 
-  // With `norm`, x is first normalised: x / sqrt(mean(x^2) + eps) * norm, and kept in `normed`.
+  // With `norm`, x is first normalised: x / sqrt(mean(x^2) + eps) * norm, and kept in `normed` if that is not null.
   const float* norm = nullptr;
   float eps = 0.0f;
   float* normed = nullptr;
@@ -42,13 +42,22 @@ struct Product {
   // Filled in by `multiply`.
   bool fours = false;  // columns of x can be read four at a time
   int tiles = 0;
-  int units = 0;
-  int chunk_steps = 0;
+  int first_tiles[kMostParts] = {};  // of each part
+  int slots = 0;                     // of a row
+  int chunk_steps = 0;               // of x in shared memory at a time
   int x_shared_stride = 0;
+  int sums_at = 0;   // bytes
+  int assigned = 0;  // tiles that a block has for sure; others are dealt out by
+  unsigned* tickets = nullptr;
 };
 
 // Rows that are multiplied while the weights go by once.
 int most_rows(const Context& context, const Product& product);
+// Whether a product of so few rows can normalise x itself: what it then keeps must fit into registers and shared memory.
+bool can_normalise(const Context& context, const Product& product);
+inline constexpr int kMostNormed = 8192;  // columns
+// Whether rows of x, the norm's weights and its result can be read and written four columns at a time.
+bool has_fours(const Product& product);
 // act(gate) * up of so many rows at most.
 inline constexpr int kMostActRows = 16;
 // Any number of rows, `most_rows` at a time.

@@ -3,9 +3,9 @@
 namespace infinilm::cuda {
 namespace {
 
-template <int kRuns>
-void launch_runs(Context& context, const Product& product) {
-  using Unit = QuantisedUnit<Layout::Q8, kRuns>;
+template <int kRuns, bool kZeros>
+void launch_unit(Context& context, const Product& product) {
+  using Unit = QuantisedUnit<Layout::Q8, kRuns, kZeros>;
   switch (product.compute) {
     case DataType::BF16:
       return launch_tensor_sums<Unit, false>(context, product);
@@ -14,6 +14,12 @@ void launch_runs(Context& context, const Product& product) {
     default:
       return launch_float_sums<Unit>(context, product);
   }
+}
+
+template <int kRuns>
+void launch_runs(Context& context, const Product& product) {
+  if (product.parts[0].matrix.unit.zeros) return launch_unit<kRuns, true>(context, product);
+  launch_unit<kRuns, false>(context, product);
 }
 
 }  // namespace

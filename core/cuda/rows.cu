@@ -54,20 +54,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// One thread a pair of elements.
-template <bool kF16>
-__global__ void __launch_bounds__(kThreads)
-    round_rows_kernel(Rows x, std::uint16_t* rounded, std::int64_t stride) {
-  let_next_start();
-  wait_for_previous();
-  const int r = static_cast<int>(blockIdx.y);
-  const auto i = static_cast<std::int64_t>(blockIdx.x) * kThreads * 2 + 2 * threadIdx.x;
-  if (i >= stride) return;
-  const float* from = x.row(r);
-  const float a = i < x.cols ? from[i] : 0.0f, b = i + 1 < x.cols ? from[i + 1] : 0.0f;
-  *reinterpret_cast<unsigned*>(rounded + r * stride + i) = pack_half<kF16>(a, b);
+__device__ __forceinline__ float4 four_of(const float* p) {
+  return *reinterpret_cast<const float4*>(p);
 }
 
+// What an element of y becomes; `four`: four neighbours at once, where all memory allows it.
 struct ActMul {
   const float* gate;
   const float* up;
@@ -76,19 +67,57 @@ struct ActMul {
   __device__ float operator()(int r, int i, float) const {
     return activate(gate[r * gate_stride + i], act) * up[r * up_stride + i];
   }
+  __device__ float4 four(int r, int i, const float4&) const {
+    const float4 g = four_of(gate + r * gate_stride + i), u = four_of(up + r * up_stride + i);
+    return make_float4(activate(g.x, act) * u.x, activate(g.y, act) * u.y, activate(g.z, act) * u.z,
+                       activate(g.w, act) * u.w);
+  }
 };
 struct Add {
   const float* x;
   std::int64_t stride;
   __device__ float operator()(int r, int i, float y) const { return y + x[r * stride + i]; }
+  __device__ float4 four(int r, int i, const float4& y) const {
+    const float4 v = four_of(x + r * stride + i);
+    return make_float4(y.x + v.x, y.y + v.y, y.z + v.z, y.w + v.w);
+  }
 };
 struct Copy {
   const float* x;
   std::int64_t stride;
   __device__ float operator()(int r, int i, float) const { return x[r * stride + i]; }
+  __device__ float4 four(int r, int i, const float4&) const { return four_of(x + r * stride + i); }
 };
 
-// y[r, i] = f(r, i, y[r, i]); kPer neighbouring elements a thread, which the compiler joins.
+// Four elements a thread, rounded; into y too if that is not null.
+template <bool kF16, bool kFours, class F>
+__global__ void __launch_bounds__(kThreads)
+    round_kernel(F f, Rows y, std::uint16_t* rounded, std::int64_t stride) {
+  let_next_start();
+  wait_for_previous();
+  const int r = static_cast<int>(blockIdx.y);
+  const int i = (static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x)) * 4;
+  if (i >= stride) return;
+  float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  if constexpr (kFours) {
+    if (i < y.cols) {
+      v = f.four(r, i, v);
+      if (y.data != nullptr) *reinterpret_cast<float4*>(y.row(r) + i) = v;
+    }
+  } else {
+    const auto one = [&](int k) {
+      if (k >= y.cols) return 0.0f;
+      const float value = f(r, k, 0.0f);
+      if (y.data != nullptr) y.row(r)[k] = value;
+      return value;
+    };
+    v = make_float4(one(i), one(i + 1), one(i + 2), one(i + 3));
+  }
+  *reinterpret_cast<uint2*>(rounded + r * stride + i) = {pack_half<kF16>(v.x, v.y),
+                                                         pack_half<kF16>(v.z, v.w)};
+}
+
+// y[r, i] = f(r, i, y[r, i]); kPer neighbouring elements a thread.
 template <int kPer, bool kReads, class F>
 __global__ void __launch_bounds__(kThreads) map_kernel(Rows y, F f) {
   let_next_start();
@@ -100,8 +129,7 @@ __global__ void __launch_bounds__(kThreads) map_kernel(Rows y, F f) {
   if constexpr (kPer == 4) {
     float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if constexpr (kReads) v = *reinterpret_cast<const float4*>(to);
-    v = make_float4(f(r, i, v.x), f(r, i + 1, v.y), f(r, i + 2, v.z), f(r, i + 3, v.w));
-    *reinterpret_cast<float4*>(to) = v;
+    *reinterpret_cast<float4*>(to) = f.four(r, i, v);
   } else {
     *to = f(r, i, kReads ? *to : 0.0f);
   }
@@ -138,6 +166,24 @@ void map(Context& context, Matrix y, bool fours, Make make) {
       const dim3 grid(blocks_for(y.cols, kThreads), static_cast<unsigned>(count));
       context.launch(map_kernel<1, kReads, F>, grid, kThreads, 0, rows, f);
     }
+  });
+}
+
+// The same, rounded; y of no memory is left out.
+template <class Make>
+void round(Context& context, Matrix y, bool fours, std::uint16_t* rounded, std::int64_t stride,
+           DataType type, Make make) {
+  for_slabs(y.rows, [&](std::int64_t first, std::int64_t count) {
+    Matrix out = y;
+    if (y.data != nullptr) out = slab(y, first, count);
+    const auto f = make(first);
+    using F = decltype(make(first));
+    const bool f16 = type == DataType::F16;
+    const auto kernel = fours
+                            ? (f16 ? round_kernel<true, true, F> : round_kernel<false, true, F>)
+                            : (f16 ? round_kernel<true, false, F> : round_kernel<false, false, F>);
+    const dim3 grid(blocks_for(stride, kThreads * 4), static_cast<unsigned>(count));
+    context.launch(kernel, grid, kThreads, 0, f, rows_of(out), rounded + first * stride, stride);
   });
 }
 
@@ -248,18 +294,24 @@ void rms_norm(Context& context, Matrix x, const float* w, float eps, Matrix y,
 
 void round_rows(Context& context, Matrix x, std::uint16_t* rounded, std::int64_t stride,
                 DataType type) {
-  const auto kernel = type == DataType::F16 ? round_rows_kernel<true> : round_rows_kernel<false>;
-  for_slabs(x.rows, [&](std::int64_t first, std::int64_t count) {
-    const dim3 grid(blocks_for(stride, kThreads * 2), static_cast<unsigned>(count));
-    context.launch(kernel, grid, kThreads, 0, rows_of(slab(x, first, count)),
-                   rounded + first * stride, stride);
-  });
+  round(context, {nullptr, x.rows, x.cols, 0}, in_fours({x}), rounded, stride, type,
+        [&](std::int64_t first) { return Copy{x.row(first), x.stride}; });
 }
 
 void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y) {
   map<false>(context, y, in_fours({gate, up, y}), [&](std::int64_t first) {
     return ActMul{gate.row(first), up.row(first), gate.stride, up.stride, static_cast<int>(act)};
   });
+}
+
+void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y,
+             std::uint16_t* rounded, std::int64_t stride, DataType type) {
+  const Matrix out = y.data != nullptr ? y : gate;  // which is as wide
+  round(context, {y.data, gate.rows, gate.cols, y.stride}, in_fours({gate, up, out}), rounded,
+        stride, type, [&](std::int64_t first) {
+          return ActMul{gate.row(first), up.row(first), gate.stride, up.stride,
+                        static_cast<int>(act)};
+        });
 }
 
 void add(Context& context, Matrix x, Matrix y) {

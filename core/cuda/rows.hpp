@@ -18,6 +18,9 @@ void rms_norm(Context& context, Matrix x, const float* w, float eps, Matrix y,
 void round_rows(Context& context, Matrix x, std::uint16_t* rounded, std::int64_t stride,
                 DataType type);
 void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y);
+// As rms_norm: y may be null, `rounded` gets it as `type`.
+void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y,
+             std::uint16_t* rounded, std::int64_t stride, DataType type);
 void add(Context& context, Matrix x, Matrix y);
 void add_bias(Context& context, const float* bias, Matrix y);
 void copy(Context& context, Matrix from, Matrix to);

@@ -47,6 +47,7 @@ Attention::Heads Attention::project(Step& step, Activation& h) const {
   const std::int64_t a = shape_.heads, k = shape_.kv_heads, d = shape_.head_dim;
   Heads heads{step.make(a * d), step.make(k * d), step.make(k * d)};
   const std::array<Matrix, 3> outputs = {heads.q.view(), heads.k.view(), heads.v.view()};
+  step.ops.last_use(h.view());
   step.ops.linear(h.view(), *weights_.qkv.weight, weights_.qkv.bias_pointers, outputs);
   step.point(Point::QAfterProj, layer_, heads.q, {a * d});
   step.point(Point::KAfterProj, layer_, heads.k, {k * d});

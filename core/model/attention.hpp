@@ -6,15 +6,11 @@
 
 #include "infinilm/config.hpp"
 #include "model/residual.hpp"
+#include "model/rotary.hpp"
 #include "model/step.hpp"
 #include "model/weights.hpp"
 
 namespace infinilm {
-
-// The rotation of every row of a step: [T, D/2] each.
-struct RopeTables {
-  Matrix cos, sin;
-};
 
 // One layer's attention, from its norm's output to o_proj, added to the residual stream.
 class Attention {

@@ -52,10 +52,8 @@ Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
     return decode_.run(step, rotary_, body).reshape(shape);
   }
   ops_->begin_step(step.batch.ids, step.batch.sequences);
-  Activation cos = step.make(rotary_.half()), sin = step.make(rotary_.half());
-  const RopeTables rope{cos.view(), sin.view()};
-  rotary_.tables(*ops_, step.batch.sequences, rope.cos, rope.sin);
-  Activation logits = body(rope);
+  Activation angles = step.make(2 * rotary_.half());
+  Activation logits = body(rotary_.tables(*ops_, step.batch.sequences, angles.view()));
   if (step.wants(Point::Logits)) step.show(Point::Logits, -1, logits, leading, {logits.cols()});
   return logits.deliver(shape);
 }

@@ -21,12 +21,14 @@ Activation Mlp::gated(Step& step, Activation& h) const {
   const std::int64_t inner = linear.outputs();
   Activation y = step.make(inner);
   if (!step.wants(Point::MlpGateProj, layer_) && !step.wants(Point::MlpUpProj, layer_)) {
+    step.ops.last_use(h.view());
     step.ops.linear_act_mul(h.view(), *linear.weight, linear.bias_pointers, act_, y.view());
     return y;
   }
   Activation gate = step.make(inner);
   Activation up = step.make(inner);
   const std::array<Matrix, 2> outputs = {gate.view(), up.view()};
+  step.ops.last_use(h.view());
   step.ops.linear(h.view(), *linear.weight, linear.bias_pointers, outputs);
   step.point(Point::MlpGateProj, layer_, gate, {inner});
   step.point(Point::MlpUpProj, layer_, up, {inner});

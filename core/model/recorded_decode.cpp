@@ -30,7 +30,7 @@ struct RecordedDecode::Entry {
   std::mutex mutex;  // guards what follows; held while it is used
   int steps = 0;
   std::unique_ptr<Arena> arena;
-  Activation cos, sin, logits;
+  Activation angles, logits;
   std::unique_ptr<Ops::Recording> recording;  // is dropped before the memory that it uses
 
   Entry(std::int64_t r, DataType dtype) : rows(r), kv_dtype(dtype) {}
@@ -66,12 +66,8 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
   Entry& e = *entry;
   if (!e.arena) e.arena = std::make_unique<Arena>(ops_);
   const Inside inside(step, *e.arena);
-  if (e.steps == 0) {
-    e.cos = step.make(rotary.half());
-    e.sin = step.make(rotary.half());
-  }
-  const RopeTables rope{e.cos.view(), e.sin.view()};
-  rotary.tables(step.ops, step.batch.sequences, rope.cos, rope.sin);
+  if (e.steps == 0) e.angles = step.make(2 * rotary.half());
+  const RopeTables rope = rotary.tables(step.ops, step.batch.sequences, e.angles.view());
   const auto replay = [&] {
     return e.recording && step.ops.replay(*e.recording, step.batch.ids, step.batch.sequences);
   };

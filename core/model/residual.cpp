@@ -8,11 +8,13 @@ void add_linear(Step& step, Activation& y, const Linear& linear, Point point, in
                 Activation& x) {
   if (!step.wants(point, layer)) {
     const std::array<Matrix, 1> output = {x.writable()};
+    step.ops.last_use(y.view());
     step.ops.linear(y.view(), *linear.weight, linear.bias_pointers, output, true);
     return;
   }
   Activation sum = step.make(x.cols());
   const std::array<Matrix, 1> output = {sum.view()};
+  step.ops.last_use(y.view());
   step.ops.linear(y.view(), *linear.weight, linear.bias_pointers, output);
   step.point(point, layer, sum, {sum.cols()});
   step.ops.add(sum.view(), x.writable());

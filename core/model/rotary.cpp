@@ -147,25 +147,32 @@ std::vector<float> RotaryEmbedding::frequencies(std::int64_t length) const {
   return inverse(powers(base, half_));
 }
 
-void RotaryEmbedding::tables(Ops& ops, std::span<const SequenceRows> sequences, Matrix cos,
-                             Matrix sin) const {
-  if (ops.device() == Device()) return fill(sequences, cos, sin);
-  const auto count = static_cast<std::size_t>(cos.rows * half_);
-  std::vector<float> host(2 * count);
-  fill(sequences, {host.data(), cos.rows, half_, half_},
-       {host.data() + count, cos.rows, half_, half_});
-  ops.upload(host.data(), cos.data, count * sizeof(float));
-  ops.upload(host.data() + count, sin.data, count * sizeof(float));
+RopeTables RotaryEmbedding::tables(Ops& ops, std::span<const SequenceRows> sequences,
+                                   Matrix both) const {
+  const auto halves_of = [&](float* memory) {
+    return RopeTables{{memory, both.rows, half_, both.stride},
+                      {memory + half_, both.rows, half_, both.stride}};
+  };
+  const RopeTables tables = halves_of(both.data);
+  if (ops.device() == Device()) {
+    fill(sequences, tables);
+  } else {
+    std::vector<float> host(static_cast<std::size_t>(both.rows * both.stride));
+    fill(sequences, halves_of(host.data()));
+    ops.upload(host.data(), both.data, host.size() * sizeof(float));
+  }
+  return tables;
 }
 
-void RotaryEmbedding::fill(std::span<const SequenceRows> sequences, Matrix cos, Matrix sin) const {
+void RotaryEmbedding::fill(std::span<const SequenceRows> sequences,
+                           const RopeTables& tables) const {
   const auto scale = static_cast<float>(attention_factor_);
   for (const SequenceRows& s : sequences) {
     const std::vector<float> f = frequencies(s.past + s.rows);
     for (std::int64_t r = 0; r < s.rows; ++r) {
       const auto position = static_cast<float>(s.past + r);
-      float* c = cos.row(s.row_begin + r);
-      float* n = sin.row(s.row_begin + r);
+      float* c = tables.cos.row(s.row_begin + r);
+      float* n = tables.sin.row(s.row_begin + r);
       for (std::int64_t i = 0; i < half_; ++i) {
         const float angle = f[static_cast<std::size_t>(i)] * position;
         c[i] = std::cos(angle) * scale;

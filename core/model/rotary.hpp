@@ -10,19 +10,24 @@
 
 namespace infinilm {
 
+// [T, D/2] each.
+struct RopeTables {
+  Matrix cos;
+  Matrix sin;
+};
+
 class RotaryEmbedding {
  public:
   explicit RotaryEmbedding(const LlamaConfig& config);
 
   std::int64_t half() const noexcept { return half_; }
-  // cos, sin: [T, D/2]: for every row of the sequences, at its position, times the scaling's attention
-  // factor. Angles are float32, as HF computes them.
-  // In memory of the device.
-  void tables(Ops& ops, std::span<const SequenceRows> sequences, Matrix cos, Matrix sin) const;
+  // Fills [T, D] of the device's memory: cos and then sin, [D/2] each, for every row of the sequences, at its position, times
+  // the scaling's attention factor. Angles are float32, as HF computes them.
+  RopeTables tables(Ops& ops, std::span<const SequenceRows> sequences, Matrix both) const;
 
  private:
   // In host memory.
-  void fill(std::span<const SequenceRows> sequences, Matrix cos, Matrix sin) const;
+  void fill(std::span<const SequenceRows> sequences, const RopeTables& tables) const;
   // The frequencies for a sequence of `length` tokens.
   std::vector<float> frequencies(std::int64_t length) const;
 

@@ -71,6 +71,8 @@ struct AttentionShape {
   float scale = 1.0f;                 // D^-0.5
   DataType kv_dtype = DataType::F32;  // of keys and values in the cache
   std::size_t kv_offset = 0;  // where this layer begins within a block: layer * kv_block_bytes()
+
+  bool operator==(const AttentionShape&) const = default;
 };
 
 // Hears that the rows [begin, end) of a part have been packed and are not read again; on the calling thread.
@@ -122,6 +124,9 @@ class Ops : public DeviceMemory {
   // y = act(x W_0^T + b_0) * (x W_1^T + b_1): bit-equal to linear and act_mul.
   virtual void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
                               HiddenAct act, Matrix y) = 0;
+  // The next operation, a product of x, is the last that reads x before it is written again: a device that has put off what x
+  // comes from need not keep it.
+  virtual void last_use(Matrix x) { static_cast<void>(x); }
   // y = act(gate) * up; y may be either of them.
   virtual void act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) = 0;
   // y += x
@@ -137,7 +142,8 @@ class Ops : public DeviceMemory {
   // Writes k and v [T, K * D] at the positions of the sequences.
   virtual void kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
                         const AttentionShape& shape) = 0;
-  // y = softmax(scale q k^T, masked) v, [T, A * D] each; keys and values of this step are written already.
+  // y = softmax(scale q k^T, masked) v, [T, A * D] each; keys and values of this step are written already. What q and the k of
+  // kv_write hold afterwards is up to the device.
   virtual void attention(Matrix q, std::span<const SequenceRows> sequences,
                          const AttentionShape& shape, Matrix y) = 0;
   // The same step by step. scores: A consecutive matrices [T, keys] (stride keys): entry (h, t, j) is the scaled product, -inf
