@@ -110,7 +110,7 @@ void Context::synchronize() {
 Context::Context(int device)
     : device_(device),
       multiprocessors_(3),
-      shared_limit_(emulation::kSharedLimit),
+      shared_limit_(emulation::shared_limit()),
       staging_(new Staging) {}
 void Context::enter() const {}
 bool Context::can_record() noexcept { return false; }

@@ -4,13 +4,15 @@
 
 namespace infinilm::cuda {
 
-// 64 rows of x, their sums and the weights on their way take 200 KiB of shared memory.
+// By what shared memory has room for: x, sums and at least the smallest rings.
 int most_rows(const Context& context, const Product& product) {
-  constexpr std::size_t kForMany = std::size_t{200} << 10;
-  if (product.compute == DataType::F32) return 4;
+  const std::size_t kilobytes = context.shared_limit() >> 10;
   const Layout layout = product.parts[0].matrix.layout;
   const bool is_quantised = layout == Layout::Q8 || layout == Layout::Q4;
-  return is_quantised || context.shared_limit() < kForMany ? 16 : 64;
+  const bool in_floats = product.compute == DataType::F32;
+  if (kilobytes < 160) return !is_quantised ? 4 : in_floats ? 1 : 2;
+  if (in_floats) return 4;
+  return is_quantised || kilobytes < 200 ? 16 : 64;
 }
 
 bool has_fours(const Product& p) {
@@ -22,7 +24,7 @@ bool has_fours(const Product& p) {
 }
 
 bool can_normalise(const Context& context, const Product& p) {
-  constexpr std::size_t kForWeights = std::size_t{100} << 10;
+  constexpr std::size_t kForWeights = std::size_t{128} << 10;
   const std::size_t item = p.compute == DataType::F32 ? 4 : 2;
   const auto inputs = static_cast<std::size_t>(p.parts[0].matrix.inputs);
   return has_fours(p) && inputs <= kMostNormed &&

@@ -20,6 +20,7 @@
 
 #include "cuda/pieces.cuh"
 #include "cuda/product.hpp"
+#include "infinilm/error.hpp"
 
 namespace infinilm::cuda {
 
@@ -406,6 +407,7 @@ __device__ __forceinline__ Place place_of(const Product& p, int tile) {
 }
 
 inline constexpr int kStaticShared = 4096;  // at most
+inline constexpr int kLeastDepth = 2, kMostDepth = 4;
 
 // How a block works; kTiles 2: tile t of parts 0 and 1 together, for act(gate) * up.
 template <class Unit, class Sums, int kTiles>
@@ -413,7 +415,9 @@ struct BlockPlan {
   static constexpr bool kMany = Sums::kRows > 16;  // x of one step takes much shared memory then
   static constexpr int kWarps = Unit::kWarps / (Unit::kScaled ? 1 : kMany ? 2 : kTiles);
   static constexpr int kThreads = kWarps * 32;
+  // Slots of a ring, where shared memory has room for them.
   static constexpr int kDepth = Unit::kScaled ? Unit::kDepth / kTiles : Unit::kDepth;
+  static_assert(kDepth >= kLeastDepth && kDepth <= kMostDepth);
   static constexpr int kBlocks = kMany ? 1 : 2;  // that a multiprocessor has registers for
   // With two sets of sums, one is added up while the next tile's are written.
   static constexpr int kSets = kMany ? 1 : 2;
@@ -422,10 +426,22 @@ struct BlockPlan {
   __host__ __device__ static constexpr int sums(int rows) {
     return kWarps * kTiles * rows * kSumStride;
   }
-  static int ring_bytes(const UnitLayout& layout) {
-    return kWarps * kTiles * kDepth * Unit::slot_bytes(layout);
+  static int ring_bytes(const UnitLayout& layout, int depth) {
+    return kWarps * kTiles * depth * Unit::slot_bytes(layout);
   }
 };
+
+// Until the oldest of `depth` groups of copies has arrived.
+__device__ __forceinline__ void wait_for_oldest(int depth) {
+  static_assert(kLeastDepth == 2 && kMostDepth == 4);
+  if (depth == 4) {
+    wait_for_copies<3>();
+  } else if (depth == 3) {
+    wait_for_copies<2>();
+  } else {
+    wait_for_copies<1>();
+  }
+}
 
 // Of one output, by all warps.
 template <class Plan, int kTiles>
@@ -489,7 +505,7 @@ struct Stream {
   typename Unit::Source sources[kTiles] = {};
 
   __device__ __forceinline__ unsigned char* slot_of(int i, int at) const {
-    return ring + (i * Plan::kDepth + at) * slot_bytes;
+    return ring + (i * p.depth + at) * slot_bytes;
   }
   __device__ __forceinline__ void open() {
     tile = tiles[number];
@@ -512,7 +528,7 @@ struct Stream {
       }
     }
     commit_copies();
-    slot = slot + 1 == Plan::kDepth ? 0 : slot + 1;
+    slot = slot + 1 == p.depth ? 0 : slot + 1;
   }
 };
 
@@ -551,11 +567,11 @@ __global__ void __launch_bounds__(BlockPlan<Unit, Sums, kTiles>::kThreads,
   const int warp = warp_index(), slot_bytes = Unit::slot_bytes(layout);
   const int steps = (p.slots + Plan::kWarps - 1) / Plan::kWarps;
   auto* ring = reinterpret_cast<unsigned char*>(sums + Plan::kSets * Plan::sums(p.rows)) +
-               warp * kTiles * Plan::kDepth * slot_bytes;
+               warp * kTiles * p.depth * slot_bytes;
   __shared__ int upcoming[Tiles::kUpcoming];
   Tiles tiles(p, upcoming);
   Stream<Unit, Plan, kTiles> stream{p, tiles, ring, slot_bytes, steps};
-  for (int j = 0; j < Plan::kDepth; ++j) stream.fetch();
+  for (int j = 0; j < p.depth; ++j) stream.fetch();
   if (p.norm != nullptr && static_cast<int>(threadIdx.x) * 32 < p.parts[0].matrix.inputs) {
     prefetch_line(p.norm + threadIdx.x * 32);
   }
@@ -577,7 +593,7 @@ __global__ void __launch_bounds__(BlockPlan<Unit, Sums, kTiles>::kThreads,
       }
       const int end = min(begin + p.chunk_steps, steps);
       for (int step = begin; step < end; ++step) {
-        wait_for_copies<Plan::kDepth - 1>();
+        wait_for_oldest(p.depth);
         __syncwarp();
         if (step * Plan::kWarps + warp < p.slots) {
           const auto* columns = x + ((step - begin) * Plan::kWarps + warp) * kSlotColumns;
@@ -594,7 +610,7 @@ __global__ void __launch_bounds__(BlockPlan<Unit, Sums, kTiles>::kThreads,
         }
         __syncwarp();  // the slot has been read
         stream.fetch();
-        slot = slot + 1 == Plan::kDepth ? 0 : slot + 1;
+        slot = slot + 1 == p.depth ? 0 : slot + 1;
       }
     }
     if constexpr (Plan::kSets == 1) __syncthreads();  // the sums of the tile before have been read
@@ -633,18 +649,25 @@ void launch_product(Context& context, Product p) {
     const int bytes = p.rows * (steps * kStep + kPad) * static_cast<int>(sizeof(X));
     return (bytes + 127) / 128 * 128;
   };
-  const int fixed = Plan::kSets * Plan::sums(p.rows) * 4 + Plan::ring_bytes(first.unit);
   const int room = static_cast<int>(context.shared_limit()) - kStaticShared;
+  const auto bytes_of_rest = [&](int depth) {
+    return Plan::kSets * Plan::sums(p.rows) * 4 + Plan::ring_bytes(first.unit, depth);
+  };
+  p.depth = Plan::kDepth;
+  while (p.depth > kLeastDepth && bytes_of_rest(p.depth) + bytes_of_x(1) > room) --p.depth;
+  const int rest = bytes_of_rest(p.depth);
   p.chunk_steps = steps;
-  while (p.chunk_steps > 1 && fixed + bytes_of_x(p.chunk_steps) > room) --p.chunk_steps;
+  while (p.chunk_steps > 1 && rest + bytes_of_x(p.chunk_steps) > room) --p.chunk_steps;
+  check<Error>(p.norm == nullptr || p.chunk_steps == steps, "CUDA: a row of ", first.inputs,
+               " columns does not fit into shared memory to be normalised there");
   p.x_shared_stride = p.chunk_steps * kStep + kPad;
   p.sums_at = bytes_of_x(p.chunk_steps);
   const int blocks = std::min(p.tiles, context.multiprocessors());
-  p.assigned = (Plan::kDepth + steps - 1) / steps + 1;
-  static_assert(Plan::kDepth + 1 < Tiles::kUpcoming);
+  p.assigned = (p.depth + steps - 1) / steps + 1;
+  static_assert(kMostDepth + 1 < Tiles::kUpcoming);
   if (p.tiles > blocks * p.assigned) p.tickets = context.tickets();
   context.launch(product_kernel<Unit, Sums, kTiles>, dim3(static_cast<unsigned>(blocks)),
-                 Plan::kThreads, static_cast<std::size_t>(p.sums_at + fixed), p);
+                 Plan::kThreads, static_cast<std::size_t>(p.sums_at + rest), p);
 }
 
 template <class Unit, class Sums>

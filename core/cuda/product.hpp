@@ -47,6 +47,7 @@ struct Product {
   int chunk_steps = 0;               // of x in shared memory at a time
   int x_shared_stride = 0;
   int sums_at = 0;   // bytes
+  int depth = 0;     // slots of a ring
   int assigned = 0;  // tiles that a block has for sure; others are dealt out by
   unsigned* tickets = nullptr;
 };

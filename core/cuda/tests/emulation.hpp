@@ -51,6 +51,12 @@ namespace emulation {
 
 inline constexpr std::size_t kStack = 128 * 1024;
 inline constexpr std::size_t kSharedLimit = 227 * 1024;
+// Of the device that is emulated; INFINILM_EMULATED_SHARED: in KiB.
+inline std::size_t shared_limit() {
+  static const char* const given = std::getenv("INFINILM_EMULATED_SHARED");
+  static const std::size_t limit = given ? std::strtoul(given, nullptr, 10) * 1024 : kSharedLimit;
+  return std::min(limit, kSharedLimit);
+}
 
 struct Fiber {
   ucontext_t context{};
@@ -178,7 +184,7 @@ inline void run_block(dim3 threads) {
 }
 
 inline void run_grid(dim3 grid, dim3 threads, std::size_t shared, std::function<void()> body) {
-  if (shared > kSharedLimit) std::abort();
+  if (shared > shared_limit()) std::abort();
   block().body = std::move(body);
   gridDim = grid;
   blockDim = threads;
