@@ -13,6 +13,8 @@ namespace {
 
 // Up to so many rows, own kernels read the weights once and faster than a library would.
 constexpr std::int64_t kFewRows = 16;
+// Quantised ones would first have to be written out for a library.
+constexpr std::int64_t kFewQuantisedRows = 64;
 // Rows for which every block of threads may as well normalise x by itself.
 constexpr std::int64_t kNormRows = 2;
 // Bytes; the driver is faster with more.
@@ -283,8 +285,8 @@ void OpsCuda::argmax(Matrix x, std::span<Largest> found) {
 }
 
 // ---- products
-bool OpsCuda::multiplies_itself(std::int64_t rows) const {
-  return library_ == nullptr || rows <= kFewRows;
+bool OpsCuda::multiplies_itself(const CudaWeight& weight, std::int64_t rows) const {
+  return library_ == nullptr || rows <= (weight.quant() ? kFewQuantisedRows : kFewRows);
 }
 
 void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
@@ -410,7 +412,7 @@ void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bi
                      std::span<const Matrix> y, bool residual) {
   const Context::Use use(*context_);
   const CudaWeight& weight = cuda_weight(w);
-  if (x.rows > 0 && multiplies_itself(x.rows)) {
+  if (x.rows > 0 && multiplies_itself(weight, x.rows)) {
     multiply_few(x, weight, bias, y, residual, -1);
   } else if (x.rows > 0) {
     multiply_many(x, weight, bias, y, residual);
@@ -423,7 +425,7 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
   const Context::Use use(*context_);
   const CudaWeight& weight = cuda_weight(gate_up);
   if (x.rows == 0) return;
-  if (multiplies_itself(x.rows) && x.rows <= kMostActRows) {
+  if (multiplies_itself(weight, x.rows) && x.rows <= kMostActRows) {
     multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
     return last_use_.reset();
   }

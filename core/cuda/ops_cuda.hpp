@@ -124,7 +124,7 @@ class OpsCuda final : public Ops {
   // Whether what was put off is the way of this attention's tokens into its cache.
   bool store_before(Matrix q, const AttentionShape& shape) const;
 
-  bool multiplies_itself(std::int64_t rows) const;
+  bool multiplies_itself(const CudaWeight& weight, std::int64_t rows) const;
   void multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                     std::span<const Matrix> y, bool residual, int act);
   void multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,

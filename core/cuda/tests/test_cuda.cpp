@@ -238,15 +238,16 @@ std::string text_of(DataType stored_as, DataType compute, std::int64_t rows, std
 // linear with biases, with a residual, and act(gate) * up, by this weight [n, inputs] x 2 and [n, inputs].
 template <class Format>
 void check_products(Format format, DataType compute, std::int64_t rows, std::int64_t n,
-                    std::int64_t inputs, const std::string& what, float tolerance = 1e-5f) {
+                    std::int64_t inputs, const std::string& what) {
   const Floats x = rounded(numbers(rows * inputs, 1), compute);
   const Pair two = pack(format, compute, {n, n}, inputs), one = pack(format, compute, {n}, inputs);
   const Floats b = numbers(n, 7);
   const auto product = [&](Ops& ops, const Pair& weights) -> const Weight& {
     return &ops == &device() ? *weights.device : *weights.host;
   };
+  constexpr float kTolerance = 1e-5f;
   for (const bool residual : {false, true}) {
-    CHECK(agree(numbers(rows * n, 3), n, 3, tolerance, what + (residual ? ", residual" : ""),
+    CHECK(agree(numbers(rows * n, 3), n, 3, kTolerance, what + (residual ? ", residual" : ""),
                 [&](Ops& ops, Matrix y) {
                   const Numbers in(ops, x, inputs, 4), bias(ops, b, n);
                   const std::vector<const float*> biases = {bias.data()};
@@ -254,13 +255,13 @@ void check_products(Format format, DataType compute, std::int64_t rows, std::int
                   ops.synchronize();
                 }));
   }
-  CHECK(agree(nothing(rows * n), n, 0, tolerance, what + ", part 1 of 2", [&](Ops& ops, Matrix y) {
+  CHECK(agree(nothing(rows * n), n, 0, kTolerance, what + ", part 1 of 2", [&](Ops& ops, Matrix y) {
     const Numbers in(ops, x, inputs), other(ops, nothing(rows * n), n);
     const std::vector<Matrix> outputs = {other.matrix(), y};
     ops.linear(in.matrix(), product(ops, two), {}, outputs, false);
     ops.synchronize();
   }));
-  CHECK(agree(nothing(rows * n), n, 0, 3 * tolerance, what + ", act_mul", [&](Ops& ops, Matrix y) {
+  CHECK(agree(nothing(rows * n), n, 0, 3 * kTolerance, what + ", act_mul", [&](Ops& ops, Matrix y) {
     const Numbers in(ops, x, inputs), bias(ops, b, n);
     const std::vector<const float*> biases = {nullptr, bias.data()};
     ops.linear_act_mul(in.matrix(), product(ops, two), biases, HiddenAct::Silu, y);
@@ -397,13 +398,8 @@ TEST(quantised) {
         const std::string what =
             concat(f.bits, " bits, groups of ", f.group, f.zeros ? ", zeros" : "", ", in ",
                    name_of(compute), ", ", rows, " rows");
-        // Many rows are a library's, for which the weights are rounded to its type.
-        const float half = compute == kBf16 ? 2e-3f : 3e-4f;
-        const float tolerance = rows == 20 && compute != kF32 ? half : 1e-5f;
-        check_products(f, compute, rows, 37, 301, what, tolerance);
-        if (rows == 20) {
-          check_products(f, compute, 64, 16, 2048, what + ", 64 of them, 2048", tolerance);
-        }
+        check_products(f, compute, rows, 37, 301, what);
+        if (rows == 20) check_products(f, compute, 64, 16, 2048, what + ", 64 of them, 2048");
         if (rows == 1) check_products(f, compute, rows, 16, 2048, what + ", 2048");
       }
     }
