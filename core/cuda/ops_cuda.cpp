@@ -429,6 +429,7 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
     multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
     return last_use_.reset();
   }
+  flush_act_mul();  // of which gate and up lie where these will
   const std::size_t bytes = float_bytes(x.rows, y.cols);
   const std::array<Matrix, 2> parts = {contiguous(context_->scratch(gate_, bytes), x.rows, y.cols),
                                        contiguous(context_->scratch(up_, bytes), x.rows, y.cols)};
