@@ -124,7 +124,7 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
   }
 }
 
-// The two kernels. `attend_on_tensor_cores`: false where the shape has no instance.
+// The two kernels. `attend_on_tensor_cores` only where has_tensor_attention.
 void attend_in_floats(Context& context, const AttentionTask& task, dim3 grid);
 bool has_tensor_attention(const AttentionShape& shape);
 void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid,

@@ -6,7 +6,7 @@
 //     scores [16, 64] = q [16, D] keys [64, D]^T;  p = 2^(c (scores - peak));  sums [16, D] += p [16, 64] values [64, D]
 //   Many query tokens: four warps with 16 rows each. One token each: all four have the same rows (the query heads of a key
 //   head), and a quarter of the keys; their results are merged at the end. Then the tokens themselves may also come with the
-//   operation: queries and keys are rotated in shared memory, and the block that has a token's position writes it to the cache.
+//   operation: queries and keys are rotated here, and the block that has a token's position writes it to the cache.
 //   What earlier steps left there is on its way before the kernel before has ended: this step begins with a copy to the device,
 //   for which everything had to be done.
 #include "cuda/attention.cuh"

@@ -22,7 +22,7 @@ void check_cuda(cudaError_t status, std::string_view what) {
                      cudaGetErrorString(status), ")"));
 }
 
-// Pinned memory in two halves: one is filled while the other is on its way.
+// Pinned memory in pieces: one is filled while others are on their way.
 struct Context::Staging {
   static constexpr int kSlots = 4;
   std::byte* memory[kSlots] = {};

@@ -2,8 +2,8 @@
 //
 // Order: launches overlap. A kernel may start while the previous one still runs, so that it can load weights, and must call
 // `wait_for_previous` in every thread before it reads or writes anything that another kernel writes. Since all of them do, a
-// kernel that has been waited for has itself waited for all before it. `let_next_start` comes first: the next one gets what
-// room there is once every block of this one has begun.
+// kernel that has been waited for has itself waited for all before it. (One reads earlier what a step before this one wrote: see
+// attention_tensor.cu.) `let_next_start` comes first: the next one gets what room there is once every block of this one has begun.
 #pragma once
 
 #include <cstddef>

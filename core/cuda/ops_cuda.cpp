@@ -62,7 +62,13 @@ void OpsCuda::go_without_products(std::string reason) { advice_ = std::move(reas
 // ---- memory
 std::shared_ptr<Buffer> OpsCuda::allocate(std::size_t nbytes) {
   const Context::Use use(*context_);
-  void* memory = context_->allocate(nbytes);
+  void* memory = nullptr;
+  try {
+    memory = context_->allocate(nbytes);
+  } catch (const Error&) {
+    flush();  // whoever gives up lets go of what this reads
+    throw;
+  }
   // Freed in the stream's order: after everything that was asked for with it, but for what is put off.
   std::shared_ptr<void> owner(memory, [context = context_](void* p) { context->free(p); });
   return std::make_shared<Buffer>(memory, nbytes, device(), std::move(owner));
@@ -175,8 +181,10 @@ bool OpsCuda::turns_before(Matrix k, const AttentionShape& shape) const {
          is_same(q.sin, turned_k.sin) && q.x.data != k.data;
 }
 
-bool OpsCuda::store_before(Matrix q, const AttentionShape& shape) const {
-  return store_ && is_same(store_->tokens.rotation.q, q) && store_->shape == shape;
+bool OpsCuda::store_before(Matrix q, std::span<const SequenceRows> sequences,
+                           const AttentionShape& shape) const {
+  return store_ && is_same(store_->tokens.rotation.q, q) && store_->shape == shape &&
+         can_take_tokens(shape, has_one_row_each(sequences));
 }
 
 // ---- weights
@@ -257,6 +265,7 @@ void OpsCuda::add(Matrix x, Matrix y) {
 void OpsCuda::rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) {
   const Context::Use use(*context_);
   flush_norms();
+  flush_act_mul();
   flush_store();
   if (turns_.size() == 2) flush_turns();
   turns_.push_back({x, head_dim, cos, sin});
@@ -447,6 +456,7 @@ void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequenc
                        const AttentionShape& shape) {
   const Context::Use use(*context_);
   flush_norms();
+  flush_act_mul();
   flush_store();
   NewTokens tokens{k, v, {}};
   if (turns_before(k, shape)) {
@@ -466,7 +476,7 @@ void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
                         const AttentionShape& shape, Matrix y) {
   const Context::Use use(*context_);
   AttentionCall call;
-  if (store_before(q, shape)) {
+  if (store_before(q, sequences, shape)) {
     call.tokens = store_->tokens;
     store_.reset();
   }
@@ -521,6 +531,7 @@ std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& bod
     turns_.clear();
     act_mul_.reset();
     store_.reset();
+    last_use_.reset();
     context_->abandon_recording();
     throw;
   }

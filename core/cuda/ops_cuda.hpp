@@ -122,7 +122,8 @@ class OpsCuda final : public Ops {
   // The rotations of q and of k, if just these were put off.
   bool turns_before(Matrix k, const AttentionShape& shape) const;
   // Whether what was put off is the way of this attention's tokens into its cache.
-  bool store_before(Matrix q, const AttentionShape& shape) const;
+  bool store_before(Matrix q, std::span<const SequenceRows> sequences,
+                    const AttentionShape& shape) const;
 
   bool multiplies_itself(const CudaWeight& weight, std::int64_t rows) const;
   void multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,

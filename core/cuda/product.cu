@@ -12,6 +12,7 @@ int most_rows(const Context& context, const Product& product) {
   const bool in_floats = product.compute == DataType::F32;
   if (kilobytes < 160) return !is_quantised ? 4 : in_floats ? 1 : 2;
   if (in_floats) return 4;
+  if (kilobytes < 200 && layout == Layout::Q4 && product.act >= 0) return 8;
   return is_quantised || kilobytes < 200 ? 16 : 64;
 }
 

@@ -10,8 +10,8 @@
 //
 // which is, with columns numbered in another order for W and x alike, what the tensor cores take.
 //
-// Weights come through a ring in shared memory, which each warp keeps for itself: kDepth slots are on their way while one is
-// multiplied, those of the next tile while sums are added, and the first of all while the kernel before still runs. For that a
+// Weights come through a ring in shared memory, which each warp keeps for itself: of its kDepth slots one is multiplied
+// while the others are on their way, those of the next tile while sums are added, and the first of all while the kernel before still runs. For that a
 // block should leave room for one of the next kernel beside it.
 #pragma once
 
@@ -565,7 +565,7 @@ __global__ void __launch_bounds__(BlockPlan<Unit, Sums, kTiles>::kThreads,
   auto* sums = reinterpret_cast<float*>(memory + p.sums_at);
   const UnitLayout layout = p.parts[0].matrix.unit;
   const int warp = warp_index(), slot_bytes = Unit::slot_bytes(layout);
-  const int steps = (p.slots + Plan::kWarps - 1) / Plan::kWarps;
+  const int steps = p.steps;
   auto* ring = reinterpret_cast<unsigned char*>(sums + Plan::kSets * Plan::sums(p.rows)) +
                warp * kTiles * p.depth * slot_bytes;
   __shared__ int upcoming[Tiles::kUpcoming];
@@ -636,7 +636,8 @@ void launch_product(Context& context, Product p) {
   const MatrixView& first = p.parts[0].matrix;
   p.fours = has_fours(p);
   p.slots = (first.inputs + kSlotColumns - 1) / kSlotColumns;
-  const int steps = (p.slots + Plan::kWarps - 1) / Plan::kWarps;
+  const int steps = std::max(1, (p.slots + Plan::kWarps - 1) / Plan::kWarps);
+  p.steps = steps;
   const int parts = kTiles == 2 ? 1 : p.part_count;
   p.tiles = 0;
   for (int i = 0; i < kMostParts; ++i) {
@@ -658,6 +659,8 @@ void launch_product(Context& context, Product p) {
   const int rest = bytes_of_rest(p.depth);
   p.chunk_steps = steps;
   while (p.chunk_steps > 1 && rest + bytes_of_x(p.chunk_steps) > room) --p.chunk_steps;
+  check<Error>(rest + bytes_of_x(p.chunk_steps) <= room, "CUDA: ", p.rows, " rows of ",
+               first.inputs, " columns do not fit into shared memory");
   check<Error>(p.norm == nullptr || p.chunk_steps == steps, "CUDA: a row of ", first.inputs,
                " columns does not fit into shared memory to be normalised there");
   p.x_shared_stride = p.chunk_steps * kStep + kPad;

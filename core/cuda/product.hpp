@@ -1,4 +1,4 @@
-// x W^T for few rows of x, at the speed of memory: x in shared memory, the weights once through the registers.
+// x W^T for few rows of x, at the speed of memory: x and, once, the weights through shared memory.
 #pragma once
 
 #include <cstdint>
@@ -44,6 +44,7 @@ struct Product {
   int tiles = 0;
   int first_tiles[kMostParts] = {};  // of each part
   int slots = 0;                     // of a row
+  int steps = 0;                     // of a block along a row
   int chunk_steps = 0;               // of x in shared memory at a time
   int x_shared_stride = 0;
   int sums_at = 0;   // bytes

@@ -15,7 +15,7 @@ void Mlp::forward(Step& step, Activation& h, Activation& x) const {
   add_linear(step, y, weights_.down, Point::Mlp, layer_, x);
 }
 
-// Gate and up exist by themselves only if somebody wants to see them; the result is the same to the bit.
+// Gate and up exist by themselves only if somebody wants to see them; on the CPU the result is the same to the bit.
 Activation Mlp::gated(Step& step, Activation& h) const {
   const Linear& linear = weights_.gate_up;
   const std::int64_t inner = linear.outputs();

@@ -121,7 +121,7 @@ class Ops : public DeviceMemory {
   // With a weight packed for BF16, x is rounded to bfloat16 first; sums are float32.
   virtual void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
                       std::span<const Matrix> y, bool residual = false) = 0;
-  // y = act(x W_0^T + b_0) * (x W_1^T + b_1): bit-equal to linear and act_mul.
+  // y = act(x W_0^T + b_0) * (x W_1^T + b_1): on the CPU bit-equal to linear and act_mul.
   virtual void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
                               HiddenAct act, Matrix y) = 0;
   // The next operation, a product of x, is the last that reads x before it is written again: a device that has put off what x
