@@ -46,20 +46,12 @@ __device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s,
   commit_copies();
 }
 
-// The pair (i, i + D/2) of a head, and how far its token turns it.
-struct Pair {
-  float a = 0.0f, b = 0.0f, cos = 1.0f, sin = 0.0f;
-
-  __device__ __forceinline__ void read(const AttentionTask& task, std::int64_t row, const float* x,
-                                       int i) {
-    a = x[i];
-    b = x[i + task.kv.head_dim / 2];
-    cos = task.cos[row * task.cos_stride + i];
-    sin = task.sin[row * task.sin_stride + i];
-  }
-  __device__ __forceinline__ float first() const { return a * cos - b * sin; }
-  __device__ __forceinline__ float second() const { return b * cos + a * sin; }
-};
+// RotaryPair i of the head at x.
+__device__ __forceinline__ RotaryPair pair_of(const AttentionTask& task, std::int64_t row,
+                                              const float* x, int i) {
+  return {x[i], x[i + task.kv.head_dim / 2], task.cos[row * task.cos_stride + i],
+          task.sin[row * task.sin_stride + i]};
+}
 
 // The tile's queries, rotated and rounded, as rows of Tiles::kStride; zeros around them.
 template <bool kF16, int kD>
@@ -77,8 +69,8 @@ __device__ __forceinline__ void rotate_queries(const AttentionTask& task, const 
 #pragma unroll 2
   for (int i = thread; i < s.rows * half; i += kThreads) {
     const int r = i / half, d = i % half;
-    Pair pair;
-    pair.read(task, row_of(s, r), task.q + row_of(s, r) * task.q_stride + column_of(task, s, r), d);
+    const float* head = task.q + row_of(s, r) * task.q_stride + column_of(task, s, r);
+    const RotaryPair pair = pair_of(task, row_of(s, r), head, d);
     to[r * kStride + d] = to_half<kF16>(pair.first());
     to[r * kStride + half + d] = to_half<kF16>(pair.second());
   }
@@ -86,16 +78,17 @@ __device__ __forceinline__ void rotate_queries(const AttentionTask& task, const 
 
 // A thread's pair of the token's key and value, for those whose number is less than D/2.
 struct NewToken {
-  Pair key, value;
+  RotaryPair key;
+  float value[2] = {};
 
   __device__ __forceinline__ void read(const AttentionTask& task, const Share& s) {
     const int i = static_cast<int>(threadIdx.x), half = task.kv.head_dim / 2;
     if (i >= half) return;
     const std::int64_t row = row_of(s, 0), column = std::int64_t{s.kv_head} * task.kv.head_dim;
-    key.read(task, row, task.k + row * task.k_stride + column, i);
+    key = pair_of(task, row, task.k + row * task.k_stride + column, i);
     const float* v = task.v + row * task.v_stride + column;
-    value.a = v[i];
-    value.b = v[i + half];
+    value[0] = v[i];
+    value[1] = v[i + half];
   }
   // To its place in the block that holds it: in shared memory, and by one of the head's blocks of threads in the cache.
   template <bool kF16, int kD>
@@ -105,7 +98,7 @@ struct NewToken {
     if (i >= half) return;
     const int token = s.position % kKeys;
     const std::uint16_t k[2] = {to_half<kF16>(key.first()), to_half<kF16>(key.second())};
-    const std::uint16_t v[2] = {to_half<kF16>(value.a), to_half<kF16>(value.b)};
+    const std::uint16_t v[2] = {to_half<kF16>(value[0]), to_half<kF16>(value[1])};
     std::byte* block = task.sequences.blocks[s.sequence.first_block + s.position / kKeys];
     auto* all_keys = reinterpret_cast<std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
     auto* all_values = reinterpret_cast<std::uint16_t*>(values_of(task.kv, block, s.kv_head));

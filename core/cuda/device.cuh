@@ -47,18 +47,6 @@ __device__ __forceinline__ void prefetch_line(const void* p) {
 #endif
 }
 
-// 16 bytes that are read once: past the first cache.
-__device__ __forceinline__ uint4 load_once(const void* p) {
-#if defined(__CUDA_ARCH__)
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p));
-  return v;
-#else
-  return *static_cast<const uint4*>(p);
-#endif
-}
 __device__ __forceinline__ uint4 zero4() { return make_uint4(0, 0, 0, 0); }
 
 // ---- 16-bit floats
@@ -188,6 +176,15 @@ __device__ __forceinline__ float block_max(float x) {
   x = lane_index() < warps ? peaks[lane_index()] : kMinusInfinity;
   return warp_max(x);
 }
+
+// ---- rotary positions
+// A pair (x[i], x[i + D/2]) of a head, and the angle that its token turns it by.
+struct RotaryPair {
+  float a = 0.0f, b = 0.0f, cos = 1.0f, sin = 0.0f;
+
+  __device__ __forceinline__ float first() const { return a * cos - b * sin; }
+  __device__ __forceinline__ float second() const { return b * cos + a * sin; }
+};
 
 // ---- tensor cores
 // d += a b for a [16, 16] and b [16, 8] of 16-bit floats and d [16, 8] of float32. With g = lane / 4 and t = lane % 4:

@@ -24,9 +24,9 @@ struct Store {
 
 __device__ void rotate(float* x, const float* cos, const float* sin, int half) {
   for (int i = lane_index(); i < half; i += 32) {
-    const float a = x[i], b = x[i + half];
-    x[i] = a * cos[i] - b * sin[i];
-    x[i + half] = b * cos[i] + a * sin[i];
+    const RotaryPair pair = {x[i], x[i + half], cos[i], sin[i]};
+    x[i] = pair.first();
+    x[i + half] = pair.second();
   }
   __syncwarp();  // other lanes read what this one wrote
 }

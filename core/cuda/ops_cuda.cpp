@@ -314,19 +314,18 @@ void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const f
     const Matrix out = y[std::min(i, y.size() - 1)];  // one for both of act(gate) * up
     p.parts[i] = {weight.view(i), bias_of(bias, i), out.data, out.stride};
   }
-  const Product plain = p;
   const Norm* norm = norm_before(x);
   if (norm != nullptr && x.rows <= kNormRows && turns_.empty()) {
-    p.x = norm->x.data;
-    p.x_stride = norm->x.stride;
-    p.norm = norm->w;
-    p.eps = norm->eps;
-    p.normed = kept(x).data;
-    p.normed_stride = x.stride;
-    if (can_normalise(*context_, p)) {
+    Product fused = p;
+    fused.x = norm->x.data;
+    fused.x_stride = norm->x.stride;
+    fused.norm = norm->w;
+    fused.eps = norm->eps;
+    fused.normed = kept(x).data;
+    fused.normed_stride = x.stride;
+    if (can_normalise(*context_, fused)) {
+      p = fused;
       norms_.clear();
-    } else {
-      p = plain;
     }
   }
   if (p.norm == nullptr && p.compute != DataType::F32 && x.rows > kNormRows) {

@@ -54,16 +54,7 @@ __device__ __forceinline__ Eight eight_of_q4(unsigned w, int zero) {
 struct Pairs {
   unsigned v[4];
 };
-// (v & mask) | with, and (v & mask) ^ with, in one instruction each: left alone, the compiler takes two.
-__device__ __forceinline__ unsigned and_or(unsigned v, unsigned mask, unsigned with) {
-#if defined(__CUDA_ARCH__)
-  unsigned r;
-  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(v), "r"(mask), "r"(with));
-  return r;
-#else
-  return (v & mask) | with;
-#endif
-}
+// (v & mask) ^ with, in one instruction: left alone, the compiler takes two. Where `with` has no bit of the mask this is |.
 __device__ __forceinline__ unsigned and_xor(unsigned v, unsigned mask, unsigned with) {
 #if defined(__CUDA_ARCH__)
   unsigned r;
@@ -98,7 +89,7 @@ __device__ __forceinline__ Pairs pairs_of_q8(unsigned a, unsigned b, int zero) {
     for (int i = 0; i < 4; ++i) {
       const unsigned two = spread_bytes(i < 2 ? a : b, i % 2);
       p.v[i] =
-          add_bf16(and_or(two, 0x007f007fu, 0x43004300u), and_xor(two, 0x00800080u, 0xc380c380u));
+          add_bf16(and_xor(two, 0x007f007fu, 0x43004300u), and_xor(two, 0x00800080u, 0xc380c380u));
     }
   } else {
     const Eight e = eight_of_q8(a, b, zero);
@@ -113,7 +104,7 @@ __device__ __forceinline__ Pairs pairs_of_q4(unsigned w, int zero) {
   Pairs p;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const unsigned two = and_or(w >> (4 * i), 0x000f000fu, kF16 ? 0x64006400u : 0x43004300u);
+    const unsigned two = and_xor(w >> (4 * i), 0x000f000fu, kF16 ? 0x64006400u : 0x43004300u);
     p.v[i] = kF16 ? add_f16(two, z) : add_bf16(two, z);
   }
   return p;

@@ -4,6 +4,19 @@
 
 namespace infinilm::cuda {
 
+namespace {
+
+// Whether rows of x, the norm's weights and its result can be read and written four columns at a time.
+bool has_fours(const Product& p) {
+  const auto fits = [](const float* memory, std::int64_t stride) {
+    return reinterpret_cast<std::uintptr_t>(memory) % 16 == 0 && stride % 4 == 0;
+  };
+  return p.parts[0].matrix.inputs % 4 == 0 && fits(p.x, p.x_stride) && fits(p.norm, 0) &&
+         fits(p.normed, p.normed_stride);
+}
+
+}  // namespace
+
 // By what shared memory has room for: x, sums and at least the smallest rings.
 int most_rows(const Context& context, const Product& product) {
   const std::size_t kilobytes = context.shared_limit() >> 10;
@@ -14,14 +27,6 @@ int most_rows(const Context& context, const Product& product) {
   if (in_floats) return 4;
   if (kilobytes < 200 && layout == Layout::Q4 && product.act >= 0) return 8;
   return is_quantised || kilobytes < 200 ? 16 : 64;
-}
-
-bool has_fours(const Product& p) {
-  const auto fits = [](const float* memory, std::int64_t stride) {
-    return reinterpret_cast<std::uintptr_t>(memory) % 16 == 0 && stride % 4 == 0;
-  };
-  return p.parts[0].matrix.inputs % 4 == 0 && fits(p.x, p.x_stride) && fits(p.norm, 0) &&
-         fits(p.normed, p.normed_stride);
 }
 
 bool can_normalise(const Context& context, const Product& p) {
@@ -58,6 +63,7 @@ void multiply(Context& context, Product p) {
     for (ProductPart& part : some.parts) {
       if (part.y != nullptr) part.y += begin * part.y_stride;
     }
+    some.fours = has_fours(some);
     launch(context, some);
   }
 }

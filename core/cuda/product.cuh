@@ -1,18 +1,18 @@
 // The kernel behind product.hpp, for one format.
 //
 // A block of warps takes tiles of 16 outputs, one after the other. The warps share a row's columns: of kWarps warps, w has
-// numbers w, w + kWarps, … of the pieces that fit a slot of the ring below, one unit (32, 64 or 128 columns) or two, and the sums
-// of all are added at the end. In a unit, lane (g, t) of a warp,
-// g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32 of outputs g and g + 8:
+// numbers w, w + kWarps, … of the pieces that fit a slot of the ring below, one unit (32, 64 or 128 columns) or two, and the
+// sums of all are added at the end. In a unit, lane (g, t) of a warp, g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32
+// of outputs g and g + 8:
 //
 //             columns  0      8      16     24    31
 //   output g          | t = 0 | t = 1 | t = 2 | t = 3 |
 //
 // which is, with columns numbered in another order for W and x alike, what the tensor cores take.
 //
-// Weights come through a ring in shared memory, which each warp keeps for itself: of its kDepth slots one is multiplied
-// while the others are on their way, those of the next tile while sums are added, and the first of all while the kernel before still runs. For that a
-// block should leave room for one of the next kernel beside it.
+// Weights come through a ring in shared memory, which each warp keeps for itself: of its slots one is multiplied while the others
+// are on their way, those of the next tile while sums are added, and the first of all while the kernel before still runs. For
+// that a block should leave room for one of the next kernel beside it.
 #pragma once
 
 #include <algorithm>
@@ -634,7 +634,6 @@ void launch_product(Context& context, Product p) {
   constexpr int kSlotColumns = Unit::kUnits * Unit::kColumns;
   constexpr int kStep = Plan::kWarps * kSlotColumns;
   const MatrixView& first = p.parts[0].matrix;
-  p.fours = has_fours(p);
   p.slots = (first.inputs + kSlotColumns - 1) / kSlotColumns;
   const int steps = std::max(1, (p.slots + Plan::kWarps - 1) / Plan::kWarps);
   p.steps = steps;
@@ -700,6 +699,27 @@ void launch_tensor_sums(Context& context, const Product& p) {
   } else if constexpr (!Unit::kScaled) {
     launch_product<Unit, TensorSums<8, kF16>, 1>(
         context, p);  // act(gate) * up at once would spill registers
+  }
+}
+
+template <class Unit>
+void launch_quantised(Context& context, const Product& p) {
+  switch (p.compute) {
+    case DataType::BF16:
+      return launch_tensor_sums<Unit, false>(context, p);
+    case DataType::F16:
+      return launch_tensor_sums<Unit, true>(context, p);
+    default:
+      return launch_float_sums<Unit>(context, p);
+  }
+}
+
+template <Layout kLayout, int kRuns>
+void launch_runs(Context& context, const Product& p) {
+  if (p.parts[0].matrix.unit.zeros) {
+    launch_quantised<QuantisedUnit<kLayout, kRuns, true>>(context, p);
+  } else {
+    launch_quantised<QuantisedUnit<kLayout, kRuns, false>>(context, p);
   }
 }
 

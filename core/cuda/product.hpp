@@ -58,8 +58,6 @@ int most_rows(const Context& context, const Product& product);
 // Whether a product of so few rows can normalise x itself: what it then keeps must fit into registers and shared memory.
 bool can_normalise(const Context& context, const Product& product);
 inline constexpr int kMostNormed = 8192;  // columns
-// Whether rows of x, the norm's weights and its result can be read and written four columns at a time.
-bool has_fours(const Product& product);
 // act(gate) * up of so many rows at most.
 inline constexpr int kMostActRows = 16;
 // Any number of rows, `most_rows` at a time.

@@ -197,9 +197,9 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(Rows x, int head_dim, Ro
   if (head >= heads) return;
   float* p = x.row(r) + head * head_dim;
   for (int i = lane_index(); i < half; i += 32) {
-    const float a = p[i], b = p[i + half], c = cos.row(r)[i], s = sin.row(r)[i];
-    p[i] = a * c - b * s;
-    p[i + half] = b * c + a * s;
+    const RotaryPair pair = {p[i], p[i + half], cos.row(r)[i], sin.row(r)[i]};
+    p[i] = pair.first();
+    p[i + half] = pair.second();
   }
 }
 

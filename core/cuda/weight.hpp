@@ -53,8 +53,8 @@ class CudaWeight final : public Weight {
   std::vector<MatrixView> parts_;
 };
 
-// Rows [begin, begin + count) of a matrix as contiguous rows of `stride` elements, F32, BF16 or F16, zeros behind the
-// columns; quantised ones scaled.
+// Rows [begin, begin + count) of a matrix as contiguous rows of `stride` elements, F32, BF16 or F16 (whole 16 bytes a row), zeros
+// behind the columns; quantised ones scaled.
 void widen_rows(Context& context, const MatrixView& matrix, std::int64_t begin, std::int64_t count,
                 DataType type, void* to, std::int64_t stride);
 // y[t] = row ids[t] of a matrix; ids in device memory.

@@ -26,16 +26,10 @@ __global__ void __launch_bounds__(kThreads)
   }
   const bool f16 = type == DataType::F16;
   auto* y = static_cast<std::uint16_t*>(to) + row * stride + column;
-  if (stride % 8 == 0) {  // as slabs for a library are: all at once
-    const auto pair = [&](int i) {
-      return f16 ? pack_half<true>(e.v[i], e.v[i + 1]) : pack_half<false>(e.v[i], e.v[i + 1]);
-    };
-    *reinterpret_cast<uint4*>(y) = make_uint4(pair(0), pair(2), pair(4), pair(6));
-    return;
-  }
-  for (int i = 0; i < 8 && column + i < stride; ++i) {
-    y[i] = f16 ? to_half<true>(e.v[i]) : to_half<false>(e.v[i]);
-  }
+  const auto pair = [&](int i) {
+    return f16 ? pack_half<true>(e.v[i], e.v[i + 1]) : pack_half<false>(e.v[i], e.v[i + 1]);
+  };
+  *reinterpret_cast<uint4*>(y) = make_uint4(pair(0), pair(2), pair(4), pair(6));
 }
 
 __global__ void __launch_bounds__(kThreads)
