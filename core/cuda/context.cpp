@@ -111,6 +111,7 @@ Context::Context(int device)
     : device_(device),
       multiprocessors_(3),
       shared_limit_(emulation::shared_limit()),
+      overlaps_(shared_limit_ == emulation::kSharedLimit),
       staging_(new Staging) {}
 void Context::enter() const {}
 bool Context::can_record() noexcept { return false; }

@@ -51,6 +51,8 @@ class Context {
   int device() const noexcept { return device_; }
   cudaStream_t stream() const noexcept { return stream_; }
   int multiprocessors() const noexcept { return multiprocessors_; }
+  // Whether a thread can ask for a whole piece of memory at once: see device.cuh.
+  bool copies_at_once() const noexcept { return overlaps_; }
   // The most shared memory that one block can have.
   std::size_t shared_limit() const noexcept { return shared_limit_; }
 
@@ -133,7 +135,7 @@ class Context {
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 1;
   std::size_t shared_limit_ = 0;
-  bool overlaps_ = false;  // a kernel may start before the previous one has ended
+  bool overlaps_ = false;  // compute capability 9: a kernel may start before the previous one has ended
   std::atomic<bool> recording_ = false;
   std::int64_t epoch_ = 0;
   // More than kernels can be under way at once.

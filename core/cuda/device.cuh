@@ -122,29 +122,6 @@ __device__ __forceinline__ float half_to_float(std::uint16_t bits) {
   return bf16_to_float(bits);
 }
 
-// v + c for two pairs of float16.
-__device__ __forceinline__ unsigned add_f16(unsigned v, unsigned c) {
-#if defined(__CUDA_ARCH__)
-  unsigned r;
-  asm("add.rn.f16x2 %0, %1, %2;" : "=r"(r) : "r"(v), "r"(c));
-  return r;
-#else
-  return pack_f16(low_f16(v) + low_f16(c), high_f16(v) + high_f16(c));
-#endif
-}
-
-// v + c for two pairs of bfloat16, exact where the sums are.
-__device__ __forceinline__ unsigned add_bf16(unsigned v, unsigned c) {
-#if defined(__CUDA_ARCH__)
-  unsigned r;
-  constexpr unsigned kOnes = 0x3f803f80u;
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(v), "r"(kOnes), "r"(c));
-  return r;
-#else
-  return pack_bf16(low_bf16(v) + low_bf16(c), high_bf16(v) + high_bf16(c));
-#endif
-}
-
 // ---- a warp
 __device__ __forceinline__ float warp_sum(float x) {
   for (int mask = 16; mask > 0; mask /= 2) x += __shfl_xor_sync(kAll, x, mask);
@@ -297,6 +274,75 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 #endif
 }
+
+// ---- copies of whole pieces by one thread, where there is a unit for it (Hopper and later)
+// Hears that all bytes that it was told of have arrived; again and again, in phases that count 0, 1, 0, …
+using Arrival = std::uint64_t;
+
+#if defined(INFINILM_CUDA_EMULATED)
+inline bool copies_at_once() { return emulation::shared_limit() == emulation::kSharedLimit; }
+inline void begin_arrivals(Arrival*, int) {}
+inline void expect_bytes(Arrival*, int) {}
+inline void copy_at_once(void* to, const void* from, int bytes, Arrival*) {
+  std::memcpy(to, from, static_cast<std::size_t>(bytes));
+}
+inline void wait_for_arrival(Arrival*, unsigned) { __syncwarp(); }
+#else
+__device__ constexpr bool copies_at_once() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  return true;
+#else
+  return false;
+#endif
+}
+// By one thread; others may use them after a barrier.
+__device__ __forceinline__ void begin_arrivals(Arrival* arrivals, int count) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  for (int i = 0; i < count; ++i) {
+    const auto at = static_cast<unsigned>(__cvta_generic_to_shared(arrivals + i));
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at) : "memory");
+  }
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void expect_bytes(Arrival* arrival, int bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(arrival));
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes)
+               : "memory");
+#endif
+}
+// A multiple of 16 bytes, from and to multiples of 16.
+__device__ __forceinline__ void copy_at_once(void* to, const void* from, int bytes,
+                                             Arrival* arrival) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  const auto memory = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(arrival));
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(memory),
+      "l"(from), "r"(bytes), "r"(at)
+      : "memory");
+#endif
+}
+// The whole warp, until the phase has ended.
+__device__ __forceinline__ void wait_for_arrival(Arrival* arrival, unsigned phase) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(arrival));
+  unsigned done = 0;
+  do {
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n}"
+        : "=r"(done)
+        : "r"(at), "r"(phase)
+        : "memory");
+  } while (done == 0);
+#endif
+}
+#endif
 
 // e^x through 2^x: 2 ulp, and 0 for -inf.
 __device__ __forceinline__ float power(float x) { return exp2f(x * 1.44269504f); }

@@ -19,8 +19,9 @@ constexpr std::int64_t kFewQuantisedRows = 64;
 constexpr std::int64_t kNormRows = 2;
 // Bytes; the driver is faster with more.
 constexpr std::size_t kLargeCopy = std::size_t{1} << 20;
-// Of a quantised matrix written out for a library.
+// Of a quantised matrix written out for a library, in rows by which its fastest kernels divide.
 constexpr std::int64_t kSlabBytes = std::int64_t{1} << 26;
+constexpr std::int64_t kSlabRows = 256;
 
 const CudaWeight& cuda_weight(const Weight& weight) {
   return static_cast<const CudaWeight&>(weight);
@@ -329,11 +330,27 @@ void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const f
     }
   }
   if (p.norm == nullptr && p.compute != DataType::F32 && x.rows > kNormRows) {
-    p.rounded_stride = (x.cols + 7) / 8 * 8;
-    p.rounded = static_cast<const std::uint16_t*>(prepare(x, weight, p.rounded_stride));
+    if (weight.quant()) {
+      round_for_codes(x, p);
+    } else {
+      p.rounded_stride = (x.cols + 7) / 8 * 8;
+      p.rounded = static_cast<const std::uint16_t*>(prepare(x, weight, p.rounded_stride));
+    }
   }
   flush();
   multiply(*context_, p);
+}
+
+void OpsCuda::round_for_codes(Matrix x, Product& p) {
+  flush();
+  const int run = run_columns(p.parts[0].matrix.unit);
+  std::byte* memory = context_->scratch(rounded_, code_rows_bytes(x, run));
+  const CodeRows rows = cuda::round_for_codes(*context_, x, run, memory);
+  p.rounded = rows.x;
+  p.rounded_stride = rows.stride;
+  p.notes = rows.notes;
+  p.runs = rows.runs;
+  p.note_stride = rows.note_stride;
 }
 
 const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t stride) {
@@ -359,28 +376,51 @@ const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t st
   return rounded;
 }
 
-bool OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
-                            const CudaWeight& weight, std::size_t part, float beta, Matrix y) {
+void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride,
+                             const MatrixView& w, DataType type, bool residual, Matrix y) {
+  const std::int64_t size = type == DataType::F32 ? 4 : 2;
+  const bool done = library_->multiply(context_->stream(), type, x.rows, w.outputs, x.cols,
+                                       prepared, stride, w.data, w.row_bytes / size,
+                                       residual ? 1.0f : 0.0f, y.data, y.stride);
+  if (done) return;
+  Product p;
+  p.x = x.data;
+  p.x_stride = x.stride;
+  p.rows = static_cast<int>(x.rows);
+  p.compute = type;
+  if (type != DataType::F32) {
+    p.rounded = static_cast<const std::uint16_t*>(prepared);
+    p.rounded_stride = stride;
+  }
+  p.residual = residual;
+  p.part_count = 1;
+  p.parts[0] = {w, nullptr, y.data, y.stride};
+  multiply(*context_, p);
+}
+
+void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
+                            const CudaWeight& weight, std::size_t part, bool residual, Matrix y) {
   const MatrixView& w = weight.view(part);
   const DataType type = weight.compute();
-  const std::int64_t size = type == DataType::F32 ? 4 : 2, depth = x.cols;
-  const bool as_it_is = !weight.quant() && weight.dtype() == type;
-  if (as_it_is) {
-    return library_->multiply(context_->stream(), type, x.rows, w.outputs, depth, prepared, stride,
-                              w.data, w.row_bytes / size, beta, y.data, y.stride);
+  if (!weight.quant() && weight.dtype() == type) {
+    return multiply_dense(x, prepared, stride, w, type, residual, y);
   }
-  const std::int64_t slab_stride = (depth + 7) / 8 * 8;
-  const std::int64_t most = std::max<std::int64_t>(16, kSlabBytes / (slab_stride * size));
+  const std::int64_t size = type == DataType::F32 ? 4 : 2;
+  MatrixView slab;
+  slab.layout = layout_of(type);
+  slab.inputs = w.inputs;
+  slab.row_bytes = (x.cols + 7) / 8 * 8 * size;
+  const std::int64_t most = std::max<std::int64_t>(1, kSlabBytes / (slab.row_bytes * kSlabRows)) * kSlabRows;
   const std::int64_t rows = std::min<std::int64_t>(most, w.outputs);
-  std::byte* slab = context_->scratch(slab_, static_cast<std::size_t>(rows * slab_stride * size));
+  std::byte* memory = context_->scratch(slab_, static_cast<std::size_t>(rows * slab.row_bytes));
+  slab.data = memory;
   for (std::int64_t begin = 0; begin < w.outputs; begin += most) {
     const std::int64_t count = std::min(most, w.outputs - begin);
-    widen_rows(*context_, w, begin, count, type, slab, slab_stride);
-    const bool done = library_->multiply(context_->stream(), type, x.rows, count, depth, prepared,
-                                         stride, slab, slab_stride, beta, y.data + begin, y.stride);
-    if (!done) return false;  // at the first slab, or never
+    slab.outputs = static_cast<int>(count);
+    widen_rows(*context_, w, begin, count, type, memory, slab.row_bytes / size);
+    multiply_dense(x, prepared, stride, slab, type, residual,
+                   {y.data + begin, y.rows, count, y.stride});
   }
-  return true;
 }
 
 void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
@@ -395,22 +435,7 @@ void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const 
                            ? contiguous(context_->scratch(sum_, float_bytes(x.rows, y[part].cols)),
                                         x.rows, y[part].cols)
                            : y[part];
-    const float beta = residual && !apart ? 1.0f : 0.0f;
-    if (!multiply_part(x, prepared, stride, weight, part, beta, out)) {
-      Product p;
-      p.x = x.data;
-      p.x_stride = x.stride;
-      p.rows = static_cast<int>(x.rows);
-      p.compute = weight.compute();
-      if (p.compute != DataType::F32) {
-        p.rounded = static_cast<const std::uint16_t*>(prepared);
-        p.rounded_stride = stride;
-      }
-      p.residual = beta != 0.0f;
-      p.part_count = 1;
-      p.parts[0] = {weight.view(part), nullptr, out.data, out.stride};
-      multiply(*context_, p);
-    }
+    multiply_part(x, prepared, stride, weight, part, residual && !apart, out);
     if (b != nullptr) add_bias(*context_, b, out);
     if (apart) cuda::add(*context_, out, y[part]);
   }

@@ -15,6 +15,7 @@
 #include "cuda/attention.hpp"
 #include "cuda/context.hpp"
 #include "cuda/matrix_product.hpp"
+#include "cuda/product.hpp"
 #include "cuda/step_plan.hpp"
 #include "cuda/weight.hpp"
 #include "ops/ops.hpp"
@@ -130,12 +131,17 @@ class OpsCuda final : public Ops {
                     std::span<const Matrix> y, bool residual, int act);
   void multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                      std::span<const Matrix> y, bool residual);
+  // Few rows for quantised weights.
+  void round_for_codes(Matrix x, Product& p);
   // x as it is multiplied: rounded, once what was put off before it is done.
   const void* prepare(Matrix x, const CudaWeight& weight, std::int64_t stride);
   // What becomes of x itself: nothing, if it was given up.
   Matrix kept(Matrix x) const;
-  bool multiply_part(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
-                     std::size_t part, float beta, Matrix y);
+  // By the library, or by own kernels where it cannot; w is of `type`.
+  void multiply_dense(Matrix x, const void* prepared, std::int64_t stride, const MatrixView& w,
+                      DataType type, bool residual, Matrix y);
+  void multiply_part(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
+                     std::size_t part, bool residual, Matrix y);
 
   std::shared_ptr<Context> context_;
   std::unique_ptr<MatrixProduct> library_;

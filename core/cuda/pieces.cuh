@@ -49,8 +49,7 @@ __device__ __forceinline__ Eight eight_of_q4(unsigned w, int zero) {
   return e;
 }
 
-// The same as four pairs of 16-bit floats, exact. 128 + n as bfloat16 has n in its lowest bits, 1024 + n as float16, and so have
-// -(128 + zero) and -(1024 + zero).
+// Four pairs of 16-bit floats.
 struct Pairs {
   unsigned v[4];
 };
@@ -65,49 +64,26 @@ __device__ __forceinline__ unsigned and_xor(unsigned v, unsigned mask, unsigned 
 #endif
 }
 
-// Bytes 2 half and 2 half + 1, each in the lower one of two.
-__device__ __forceinline__ unsigned spread_bytes(unsigned v, int half) {
+// Codes as float16 with an offset, exact: 1024 + n has n in its lowest bits, and 64 + n has a four-bit n above four others.
+template <Layout kLayout>
+inline constexpr float kCodeOffset = kLayout == Layout::Q4 ? 64.0f : 1024.0f;
+__device__ __forceinline__ Pairs offset_pairs_of_q4(unsigned w) {
+  constexpr unsigned kMask = 0x00f000f0u, k64 = 0x54005400u;
+  return {{and_xor(w << 4, kMask, k64), and_xor(w, kMask, k64), and_xor(w >> 4, kMask, k64),
+           and_xor(w >> 8, kMask, k64)}};
+}
+// Bytes 2 half and 2 half + 1 beside the exponent of 1024.
+__device__ __forceinline__ unsigned offset_pair_of_q8(unsigned v, int half) {
 #if defined(__CUDA_ARCH__)
-  return __byte_perm(v, 0u, half == 0 ? 0x4140u : 0x4342u);
+  return __byte_perm(v, 0x64646464u, half == 0 ? 0x4140u : 0x4342u);
 #else
   v >>= 16 * half;
-  return (v & 0xffu) | (v & 0xff00u) << 8;
+  return (v & 0xffu) | (v & 0xff00u) << 8 | 0x64006400u;
 #endif
 }
-template <bool kF16>
-__device__ __forceinline__ Pairs pairs_of_q8(unsigned a, unsigned b, int zero) {
-  Pairs p;
-  if constexpr (kF16) {
-    const unsigned z = 0xe400e400u + static_cast<unsigned>(zero) * 0x00010001u;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      p.v[i] = add_f16(spread_bytes(i < 2 ? a : b, i % 2) | 0x64006400u, z);
-    }
-  } else if (zero == 128) {
-    // 128 + (n & 127), and then -128 or -256: for n - 128 in two's complement.
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const unsigned two = spread_bytes(i < 2 ? a : b, i % 2);
-      p.v[i] =
-          add_bf16(and_xor(two, 0x007f007fu, 0x43004300u), and_xor(two, 0x00800080u, 0xc380c380u));
-    }
-  } else {
-    const Eight e = eight_of_q8(a, b, zero);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) p.v[i] = pack_bf16(e.v[2 * i], e.v[2 * i + 1]);
-  }
-  return p;
-}
-template <bool kF16>
-__device__ __forceinline__ Pairs pairs_of_q4(unsigned w, int zero) {
-  const unsigned z = (kF16 ? 0xe400e400u : 0xc300c300u) | static_cast<unsigned>(zero) * 0x00010001u;
-  Pairs p;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const unsigned two = and_xor(w >> (4 * i), 0x000f000fu, kF16 ? 0x64006400u : 0x43004300u);
-    p.v[i] = kF16 ? add_f16(two, z) : add_bf16(two, z);
-  }
-  return p;
+__device__ __forceinline__ Pairs offset_pairs_of_q8(unsigned a, unsigned b) {
+  return {{offset_pair_of_q8(a, 0), offset_pair_of_q8(a, 1), offset_pair_of_q8(b, 0),
+           offset_pair_of_q8(b, 1)}};
 }
 
 // Columns 8 piece … 8 piece + 7 of a row, scaled; those behind the matrix are zeros.

@@ -59,6 +59,7 @@ void multiply(Context& context, Product p) {
     some.rows = std::min(most, rows - begin);
     some.x += begin * p.x_stride;
     if (p.rounded != nullptr) some.rounded += begin * p.rounded_stride;
+    if (p.notes != nullptr) some.notes += begin;
     if (p.normed != nullptr) some.normed += begin * p.normed_stride;
     for (ProductPart& part : some.parts) {
       if (part.y != nullptr) part.y += begin * part.y_stride;

@@ -6,8 +6,14 @@
 #include "cuda/context.hpp"
 #include "cuda/weight_layout.hpp"
 #include "infinilm/dtype.hpp"
+#include "ops/ops.hpp"
 
 namespace infinilm::cuda {
+
+// What is known of a run of columns of a row of x: the sum of its float16, and what they are to be multiplied by.
+struct alignas(8) Note {
+  float sum, scale;
+};
 
 // One of the stacked matrices, and where its product goes.
 struct ProductPart {
@@ -22,9 +28,11 @@ inline constexpr int kMostParts = 4;
 struct Product {
   const float* x = nullptr;  // [rows, inputs]
   std::int64_t x_stride = 0;
-  // x rounded already, if not null; zeros behind the columns.
+  // x rounded already, if not null; zeros behind the columns. For quantised weights as round_for_codes leaves it, with its notes.
   const std::uint16_t* rounded = nullptr;
   std::int64_t rounded_stride = 0;  // a multiple of 8
+  const Note* notes = nullptr;  // [runs, note_stride]
+  int runs = 0, note_stride = 0;
   int rows = 0;
   DataType compute = DataType::F32;  // BF16, F16: x is rounded, and multiplied on tensor cores
 
@@ -47,11 +55,25 @@ struct Product {
   int steps = 0;                     // of a block along a row
   int chunk_steps = 0;               // of x in shared memory at a time
   int x_shared_stride = 0;
-  int sums_at = 0;   // bytes
+  int notes_at = 0;  // bytes
+  int sums_at = 0;
   int depth = 0;     // slots of a ring
   int assigned = 0;  // tiles that a block has for sure; others are dealt out by
   unsigned* tickets = nullptr;
 };
+
+// x as products of quantised weights take it: float16, with a power of two for each run of `run` columns (32, 64 or 128).
+struct CodeRows {
+  std::uint16_t* x;
+  std::int64_t stride;
+  Note* notes;  // [runs, note_stride]
+  int runs, note_stride;
+};
+// Columns of a run.
+inline int run_columns(const UnitLayout& layout) { return layout.columns / layout.runs; }
+// Bytes of it, to be given to round_for_codes.
+std::size_t code_rows_bytes(const Matrix& x, int run);
+CodeRows round_for_codes(Context& context, const Matrix& x, int run, std::byte* memory);
 
 // Rows that are multiplied while the weights go by once.
 int most_rows(const Context& context, const Product& product);

@@ -1,0 +1,265 @@
+// The arithmetic of product.cuh: sums of 16 outputs x some rows of x, spread over the lanes of a warp, and how x lies in shared
+// memory for it.
+#pragma once
+
+#include "cuda/product.hpp"
+#include "cuda/units.cuh"
+
+namespace infinilm::cuda {
+
+inline constexpr int kSumStride = 20;  // of the 16 sums of a column: no bank conflicts
+
+// x in shared memory: some columns of all rows.
+template <class Sums>
+struct StagedX {
+  typename Sums::X* x;  // [rows, stride]
+  int stride;
+  int rows;
+  typename Sums::Note* notes;  // of runs of columns, [run, noted_rows(rows)]
+};
+
+// Rows of notes for `rows` of x: a lane reads those of two neighbouring rows at once.
+__host__ __device__ constexpr int noted_rows(int rows) { return (rows + 1) / 2 * 2; }
+
+struct NoNote {};
+
+__device__ __forceinline__ float4 zero_four() { return make_float4(0.0f, 0.0f, 0.0f, 0.0f); }
+
+// Sums of a warp's tile by lanes (g, t): to[row of x * kSumStride + output]
+template <int kCount>
+__device__ __forceinline__ void store_sums(const float (&d)[kCount][4], float* to, int rows) {
+  const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int row = i * 8 + 2 * t + j % 2;
+      if (row < rows) to[row * kSumStride + g + j / 2 * 8] = d[i][j];
+    }
+  }
+}
+
+// 16-bit floats on tensor cores; kCount times eight rows.
+template <int kCount, bool kF16>
+struct TensorSums {
+  using X = std::uint16_t;
+  using Note = NoNote;
+  static constexpr int kRows = kCount * 8;
+  // Two sums for each output, where there is room: one product need not wait for the one before.
+  static constexpr int kChains = kCount <= 2 ? 2 : 1;
+  float d[kCount][4], other[kCount][4];
+
+  static constexpr int notes(int, int) { return 0; }
+  __device__ __forceinline__ static void put(const StagedX<TensorSums>& to, int r, int column,
+                                             const float4& v) {
+    *reinterpret_cast<uint2*>(to.x + r * to.stride + column) = {pack_half<kF16>(v.x, v.y),
+                                                                pack_half<kF16>(v.z, v.w)};
+  }
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) d[i][j] = other[i][j] = 0.0f;
+    }
+  }
+  // `column`: the unit's first.
+  template <class Unit>
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<TensorSums>& from,
+                                      int column) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int piece = 0; piece < Unit::kPieces; ++piece) {
+      const Pairs low = unit.pairs(piece, 0), high = unit.pairs(piece, 1);
+      const unsigned first[4] = {low.v[0], high.v[0], low.v[1], high.v[1]};
+      const unsigned second[4] = {low.v[2], high.v[2], low.v[3], high.v[3]};
+      const X* x = from.x + column + piece * 32 + t * 8;
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const int row = i * 8 + g;
+        uint4 b = zero4();
+        if (row < from.rows) b = *reinterpret_cast<const uint4*>(x + row * from.stride);
+        multiply<kF16>(d[i], first, b.x, b.y);
+        multiply<kF16>(kChains == 2 ? other[i] : d[i], second, b.z, b.w);
+      }
+    }
+  }
+  __device__ __forceinline__ void store(float* to, int rows) const {
+    float sums[kCount][4];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) sums[i][j] = d[i][j] + other[i][j];
+    }
+    store_sums<kCount>(sums, to, rows);
+  }
+};
+
+// A power of two that brings `largest` to [2^14, 2^15), near the end of what float16 holds, and its inverse; 1 for infinities.
+struct PowerOfTwo {
+  float value, inverse;
+};
+__device__ __forceinline__ PowerOfTwo scale_for(float largest) {
+  const unsigned exponent = __float_as_uint(largest) >> 23;
+  const unsigned biased = exponent == 255 ? 127u : min(268u - exponent, 253u);
+  return {__uint_as_float(biased << 23), __uint_as_float((254u - biased) << 23)};
+}
+
+// Four columns of a row as float16, scaled for their run, by lanes that have neighbouring ones; all lanes of a warp at once. True
+// where `note` is to be kept: in one lane of each run.
+template <int kRunColumns>
+__device__ __forceinline__ bool scale_four(const float4& v, uint2& halves, Note& note) {
+  constexpr int kLanes = kRunColumns / 4;
+  float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+#pragma unroll
+  for (int mask = 1; mask < kLanes; mask *= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, mask));
+  }
+  const PowerOfTwo scale = scale_for(largest);
+  halves = {pack_f16(v.x * scale.value, v.y * scale.value),
+            pack_f16(v.z * scale.value, v.w * scale.value)};
+  float sum = low_f16(halves.x) + high_f16(halves.x) + (low_f16(halves.y) + high_f16(halves.y));
+#pragma unroll
+  for (int mask = 1; mask < kLanes; mask *= 2) sum += __shfl_xor_sync(kAll, sum, mask);
+  note = {sum, scale.inverse};
+  return lane_index() % kLanes == 0;
+}
+
+// Codes on tensor cores, without taking them apart: a code beside a fixed exponent is the float16 `offset + code`, so that
+//   sum of (code - zero) x = sum of (offset + code) x - (offset + zero) * sum of x.
+// The sum of x was taken when x was staged, for each run of columns that share a scale; so was a power of two that brings the run
+// to where float16 has all its eleven bits: x is rounded less than to bfloat16, and exactly if it was rounded to that before.
+// kCount times eight rows.
+template <class Unit, int kCount>
+struct OffsetSums {
+  using X = std::uint16_t;
+  static constexpr int kRows = kCount * 8;
+  static constexpr float kOffset = kCodeOffset<Unit::kFormat>;
+  static constexpr int kRunColumns = Unit::kColumns / Unit::kRunsOfUnit;
+  static constexpr int kRunPieces = Unit::kPieces / Unit::kRunsOfUnit;
+  using Note = cuda::Note;
+  float d[kCount][4];
+
+  // For `columns` of x; those that lanes read for rows that are not there may lie behind.
+  static constexpr int notes(int rows, int columns) {
+    return columns / kRunColumns * noted_rows(rows) + kRows;
+  }
+  __device__ __forceinline__ static void put(const StagedX<OffsetSums>& to, int r, int column,
+                                             const float4& v) {
+    Note note;
+    auto& halves = *reinterpret_cast<uint2*>(to.x + r * to.stride + column);
+    if (scale_four<kRunColumns>(v, halves, note)) {
+      to.notes[column / kRunColumns * noted_rows(to.rows) + r] = note;
+    }
+  }
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) d[i][0] = d[i][1] = d[i][2] = d[i][3] = 0.0f;
+  }
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<OffsetSums>& from,
+                                      int column) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+    const int stride = noted_rows(from.rows);
+#pragma unroll
+    for (int run = 0; run < Unit::kRunsOfUnit; ++run) {
+      const int first_piece = run * kRunPieces;
+      const Note* notes = from.notes + (column / kRunColumns + run) * stride + 2 * t;
+      const float offset[2] = {kOffset + static_cast<float>(unit.zero(first_piece, 0)),
+                               kOffset + static_cast<float>(unit.zero(first_piece, 1))};
+      float part[kCount][4], scales[kCount][2];
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          const Note note = notes[i * 8 + j];
+          scales[i][j] = note.scale;
+          part[i][j] = -offset[0] * note.sum;
+          part[i][2 + j] = -offset[1] * note.sum;
+        }
+      }
+#pragma unroll
+      for (int piece = first_piece; piece < first_piece + kRunPieces; ++piece) {
+        const Pairs low = unit.pairs(piece, 0), high = unit.pairs(piece, 1);
+        const unsigned first[4] = {low.v[0], high.v[0], low.v[1], high.v[1]};
+        const unsigned second[4] = {low.v[2], high.v[2], low.v[3], high.v[3]};
+        const X* x = from.x + column + piece * 32 + t * 8;
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) {
+          const int row = i * 8 + g;
+          uint4 b = zero4();
+          if (row < from.rows) b = *reinterpret_cast<const uint4*>(x + row * from.stride);
+          multiply<true>(part[i], first, b.x, b.y);
+          multiply<true>(part[i], second, b.z, b.w);
+        }
+      }
+      const float of_unit[2] = {unit.scale(first_piece, 0), unit.scale(first_piece, 1)};
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          d[i][j] = fmaf(part[i][j], of_unit[j / 2] * scales[i][j % 2], d[i][j]);
+        }
+      }
+    }
+  }
+  __device__ __forceinline__ void store(float* to, int rows) const {
+    store_sums<kCount>(d, to, rows);
+  }
+};
+
+// float32, kCount rows.
+template <int kCount>
+struct FloatSums {
+  using X = float;
+  using Note = NoNote;
+  static constexpr int kRows = kCount;
+  float d[kCount][2];
+
+  static constexpr int notes(int, int) { return 0; }
+  __device__ __forceinline__ static void put(const StagedX<FloatSums>& to, int r, int column,
+                                             const float4& v) {
+    *reinterpret_cast<float4*>(to.x + r * to.stride + column) = v;
+  }
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) d[i][0] = d[i][1] = 0.0f;
+  }
+  template <class Unit>
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<FloatSums>& from,
+                                      int column) {
+    const int t = lane_index() % 4;
+#pragma unroll
+    for (int piece = 0; piece < Unit::kPieces; ++piece) {
+      const Eight w[2] = {unit.eight(piece, 0), unit.eight(piece, 1)};
+      const float* x = from.x + column + piece * 32 + t * 8;
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        if (i >= from.rows) break;
+        const auto* p = reinterpret_cast<const uint4*>(x + i * from.stride);
+        const Eight e = eight_of_f32(p[0], p[1]);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float sum = Unit::kScaled ? 0.0f : d[i][h];
+#pragma unroll
+          for (int k = 0; k < 8; ++k) sum = fmaf(w[h].v[k], e.v[k], sum);
+          d[i][h] = Unit::kScaled ? fmaf(sum, unit.scale(piece, h), d[i][h]) : sum;
+        }
+      }
+    }
+  }
+  __device__ __forceinline__ void store(float* to, int rows) const {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float sum = d[i][h];
+        sum += __shfl_xor_sync(kAll, sum, 1);
+        sum += __shfl_xor_sync(kAll, sum, 2);
+        if (t == 0 && i < rows) to[i * kSumStride + g + h * 8] = sum;
+      }
+    }
+  }
+};
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,160 @@
+// How the formats lie in a slot of the ring of product.cuh, and what a lane holds of a unit of them.
+#pragma once
+
+#include "cuda/pieces.cuh"
+
+namespace infinilm::cuda {
+
+template <Layout kLayout>
+struct FloatUnit {
+  static constexpr bool kScaled = false;
+  static constexpr int kItem = kLayout == Layout::F32 ? 4 : 2;
+  static constexpr int kRowBytes = 128;  // of each of the 16 outputs: whole cache lines
+  static constexpr int kColumns = kRowBytes / kItem, kPieces = kColumns / 32;
+  static constexpr int kWarps = 16, kDepth = 3;
+  static constexpr int kLoads = kItem / 2;  // of 16 bytes, for a lane's columns of a piece
+  uint4 v[kPieces][2][kLoads];
+
+  __host__ __device__ static constexpr int slot_bytes(const UnitLayout&) {
+    return kTileRows * kRowBytes;
+  }
+  // Where a row's 16 bytes number `chunk` are kept: lanes of two rows read at once, from different banks.
+  __device__ __forceinline__ static int place(int row, int chunk) {
+    constexpr int kOther = kItem == 4 ? 1 : 4;
+    return row * kRowBytes + (chunk ^ (row % 2 * kOther)) * 16;
+  }
+  // A warp's units of a tile, one after the other; a lane copies 16 bytes of every fourth row.
+  struct Source {
+    const std::byte* from;
+    std::int64_t below;  // bytes to the next of them
+    int rows, left;      // that there are: of the matrix, and bytes of the row
+
+    __device__ __forceinline__ void open(const MatrixView& m, int tile, int warp) {
+      const int row = tile * kTileRows + lane_index() / 8;
+      const int column = warp * kRowBytes + lane_index() % 8 * 16;
+      from = m.data + row * m.row_bytes + column;
+      below = 4 * m.row_bytes;
+      rows = m.outputs - row;
+      left = static_cast<int>(m.row_bytes) - column;
+    }
+    __device__ __forceinline__ void next(int units) {
+      from += units * kRowBytes;
+      left -= units * kRowBytes;
+    }
+    __device__ __forceinline__ void fetch(unsigned char* slot) const {
+      unsigned char* to = slot + place(lane_index() / 8, lane_index() % 8);
+#pragma unroll
+      for (int i = 0; i < kTileRows / 4; ++i) {
+        copy_async(to + i * 4 * kRowBytes, from + i * below, left > 0 && i * 4 < rows);
+      }
+    }
+  };
+  __device__ __forceinline__ void load(const unsigned char* slot) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int piece = 0; piece < kPieces; ++piece) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+#pragma unroll
+        for (int i = 0; i < kLoads; ++i) {
+          const int chunk = (piece * 4 + t) * kLoads + i;
+          v[piece][h][i] = *reinterpret_cast<const uint4*>(slot + place(g + h * 8, chunk));
+        }
+      }
+    }
+  }
+  __device__ __forceinline__ Eight eight(int piece, int h) const {
+    const uint4& first = v[piece][h][0];
+    if constexpr (kLayout == Layout::F32) return eight_of_f32(first, v[piece][h][kLoads - 1]);
+    if constexpr (kLayout == Layout::F16) return eight_of_f16(first);
+    return eight_of_bf16(first);
+  }
+  __device__ __forceinline__ Pairs pairs(int piece, int h) const {
+    const uint4& all = v[piece][h][0];
+    return {{all.x, all.y, all.z, all.w}};
+  }
+  __device__ __forceinline__ float scale(int, int) const { return 1.0f; }
+};
+
+// kZeros: groups have zeros of their own; otherwise the format's middle is known here.
+template <Layout kLayout, int kRuns, bool kZeros>
+struct QuantisedUnit {
+  static constexpr bool kScaled = true;
+  static constexpr Layout kFormat = kLayout;
+  static constexpr int kRunsOfUnit = kRuns;
+  static constexpr int kColumns = kLayout == Layout::Q4 ? 128 : 64;
+  static constexpr int kPieces = kColumns / 32;
+  static constexpr int kWarps = 16, kDepth = 4;
+  static constexpr int kMostBytes = 1024 + kRuns * kTileRows * 3;
+  uint4 codes[2];
+  unsigned scales[kRuns];  // of outputs g and g + 8
+  std::uint16_t zeros[kZeros ? kRuns : 1];
+
+  __host__ __device__ static constexpr int slot_bytes(const UnitLayout& layout) {
+    return layout.bytes;
+  }
+  // A warp's units of a tile, one after the other: contiguous each.
+  struct Source {
+    const std::byte* from;
+    int bytes;
+
+    __device__ __forceinline__ void open(const MatrixView& m, int tile, int warp) {
+      bytes = m.unit.bytes;
+      from = m.data + tile * m.unit.tile_bytes() + warp * bytes;
+    }
+    __device__ __forceinline__ void next(int units) { from += units * bytes; }
+    __device__ __forceinline__ void fetch(unsigned char* slot) const {
+      const int lane = lane_index() * 16;
+#pragma unroll
+      for (int at = 0; at < kMostBytes; at += 512) {
+        if (at + lane < bytes) copy_async(slot + at + lane, from + at + lane, true);
+      }
+    }
+    // By one lane; `arrival` hears of it.
+    __device__ __forceinline__ void fetch_at_once(unsigned char* slot, Arrival* arrival) const {
+      copy_at_once(slot, from, bytes, arrival);
+    }
+  };
+  __device__ __forceinline__ void load(const unsigned char* slot) {
+    const int lane = lane_index(), g = lane / 4;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      codes[h] = *reinterpret_cast<const uint4*>(slot + h * 512 + lane * 16);
+    }
+    const auto* s = reinterpret_cast<const unsigned*>(slot + 1024) + g * kRuns;
+    const auto* z = reinterpret_cast<const std::uint16_t*>(slot + 1024 + kRuns * 32) + g * kRuns;
+    if constexpr (kRuns == 4) {  // both are aligned for it
+      const auto all = *reinterpret_cast<const uint4*>(s);
+      scales[0] = all.x, scales[1] = all.y, scales[2] = all.z, scales[3] = all.w;
+    } else {
+#pragma unroll
+      for (int r = 0; r < kRuns; ++r) scales[r] = s[r];
+    }
+    if constexpr (kZeros) {
+#pragma unroll
+      for (int r = 0; r < kRuns; ++r) zeros[r] = z[r];
+    }
+  }
+  __device__ __forceinline__ static unsigned word(const uint4& v, int i) {
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+  }
+  __device__ __forceinline__ int zero(int piece, int h) const {
+    if constexpr (!kZeros) return kLayout == Layout::Q4 ? 8 : 128;
+    return zeros[piece * kRuns / kPieces] >> (8 * h) & 0xff;
+  }
+  __device__ __forceinline__ Eight eight(int piece, int h) const {
+    if constexpr (kLayout == Layout::Q4) return eight_of_q4(word(codes[h], piece), zero(piece, h));
+    return eight_of_q8(word(codes[h], 2 * piece), word(codes[h], 2 * piece + 1), zero(piece, h));
+  }
+  // Codes as float16, beside kCodeOffset.
+  __device__ __forceinline__ Pairs pairs(int piece, int h) const {
+    if constexpr (kLayout == Layout::Q4) return offset_pairs_of_q4(word(codes[h], piece));
+    return offset_pairs_of_q8(word(codes[h], 2 * piece), word(codes[h], 2 * piece + 1));
+  }
+  __device__ __forceinline__ float scale(int piece, int h) const {
+    const unsigned both = scales[piece * kRuns / kPieces];
+    return h == 0 ? low_f16(both) : high_f16(both);
+  }
+};
+
+}  // namespace infinilm::cuda
