@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import infinilm
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from devices import IS_EMULATED, NO_CUDA, needs_cuda, needs_gpu, needs_two
 from infinilm import HookRegistry, LlamaForCausalLM, Tensor, engine
+from quantized_formats import Format, make_checkpoint
 from tiny import random_state, tiny_config
 
 pytestmark = [
@@ -313,6 +315,34 @@ def test_weights_come_back_on_the_cpu() -> None:
     there = {name: tensor.to("cuda") for name, tensor in found.items()}
     on_cuda.load_state_dict(there)
     assert_close(on_cuda.forward(IDS).numpy(), on_cpu.forward(IDS).numpy())
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        Format("pack-quantized", 4, 32, zeros=True),
+        Format("pack-quantized", 8, 128, ordered=True),
+        Format("gptq", 4, 32, ordered=True),
+        Format("gptq_v2", 4, 128, zeros=True, ordered=True),
+        Format("awq", 4, 32, zeros=True),
+    ],
+    ids=str,
+)
+def test_checkpoints_that_are_quantised(tmp_path: Path, f: Format) -> None:
+    """As on the CPU, also with inputs in another order, and saved as the CPU saves them."""
+    config = tiny_config(hidden_size=128, intermediate_size=160)
+    folder = make_checkpoint(tmp_path, config, f).save()
+    on_cpu, on_cuda = (LlamaForCausalLM.from_pretrained(folder, device=d) for d in ("cpu", "cuda"))
+    for ids in (IDS, [7], BATCH * 9):  # few rows, one, and many
+        assert_close(on_cuda.forward(ids).numpy(), on_cpu.forward(ids).numpy())
+    expected = on_cpu.generate(IDS, max_new_tokens=12).tolist()
+    assert on_cuda.generate(IDS, max_new_tokens=12).tolist() == expected
+    for name, tensor in on_cuda.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), on_cpu.get_parameter(name).numpy())
+    for model, name in ((on_cpu, "cpu"), (on_cuda, "cuda")):
+        model.save_pretrained(tmp_path / name)
+    saved = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("cpu", "cuda")]
+    assert saved[0] == saved[1]
 
 
 @needs_two

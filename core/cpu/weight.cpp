@@ -82,15 +82,11 @@ PackedWeight::PackedWeight(const Kernels& kernels, std::span<const QuantizedRows
       quant_(parts.front()->format()),
       round_bf16_(compute == DataType::BF16),
       int8_activations_(int8_activations) {
-  const auto order = parts.front()->input_order();
+  const auto order = common_order(parts);
   input_order_.assign(order.begin(), order.end());
   panel_bytes_ = static_cast<std::size_t>(quantised_panel_bytes(quant_, inputs_, kernels.nr));
   std::vector<std::int64_t> outputs;
-  for (const QuantizedRows* source : parts) {
-    check(std::ranges::equal(source->input_order(), input_order_),
-          "expected matrices that share their input in one order of its columns");
-    outputs.push_back(source->outputs());
-  }
+  for (const QuantizedRows* source : parts) outputs.push_back(source->outputs());
   lay_out(outputs);
   const std::int64_t run = panels_in_run(panel_bytes_);
   for (std::size_t i = 0; i < parts.size(); ++i) {

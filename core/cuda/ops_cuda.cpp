@@ -204,12 +204,6 @@ std::unique_ptr<Weight> OpsCuda::pack_quantized(std::span<const QuantizedRows* c
                                                 const RowsPacked& packed) {
   check(!int8_activations,
         "activations=\"int8\" is not supported on CUDA; leave it out: x counts exactly then");
-  for (const QuantizedRows* part : parts) {
-    check(
-        part->input_order().empty(),
-        "a checkpoint whose inputs are in another order (act-order) is not supported on CUDA; use "
-        "device=\"cpu\"");
-  }
   submit();
   return std::make_unique<CudaWeight>(context_, parts, compute, packed);
 }
@@ -231,7 +225,8 @@ void OpsCuda::embed(std::span<const std::int64_t> ids, const Weight& table, Matr
   const Context::Use use(*context_);
   flush();
   if (ids.empty()) return;
-  widen_rows(*context_, cuda_weight(table).view(0), plan_.ids(*context_, ids), y);
+  const CudaWeight& rows = cuda_weight(table);
+  widen_rows(*context_, rows.view(0), rows.order(), plan_.ids(*context_, ids), y);
 }
 
 void OpsCuda::rms_norm(Matrix x, const float* w, float eps, Matrix y) {
@@ -295,12 +290,22 @@ void OpsCuda::argmax(Matrix x, std::span<Largest> found) {
 }
 
 // ---- products
+Matrix OpsCuda::in_order_of(const CudaWeight& weight, Matrix x) {
+  if (weight.order() == nullptr) return x;
+  flush();
+  const Matrix gathered =
+      contiguous(context_->scratch(gathered_, float_bytes(x.rows, x.cols)), x.rows, x.cols);
+  cuda::gather_columns(*context_, x, weight.order(), gathered);
+  return gathered;
+}
+
 bool OpsCuda::multiplies_itself(const CudaWeight& weight, std::int64_t rows) const {
   return library_ == nullptr || rows <= (weight.quant() ? kFewQuantisedRows : kFewRows);
 }
 
 void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                            std::span<const Matrix> y, bool residual, int act) {
+  x = in_order_of(weight, x);
   Product p;
   p.x = x.data;
   p.x_stride = x.stride;
@@ -425,6 +430,7 @@ void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
 
 void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                             std::span<const Matrix> y, bool residual) {
+  x = in_order_of(weight, x);
   const std::int64_t stride = weight.compute() == DataType::F32 ? x.stride : (x.cols + 7) / 8 * 8;
   const void* prepared = prepare(x, weight, stride);
   flush();

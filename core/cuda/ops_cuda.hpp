@@ -126,6 +126,8 @@ class OpsCuda final : public Ops {
   bool store_before(Matrix q, std::span<const SequenceRows> sequences,
                     const AttentionShape& shape) const;
 
+  // x with its columns as the weight keeps them: gathered, once what was put off before it is done.
+  Matrix in_order_of(const CudaWeight& weight, Matrix x);
   bool multiplies_itself(const CudaWeight& weight, std::int64_t rows) const;
   void multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                     std::span<const Matrix> y, bool residual, int act);
@@ -154,7 +156,7 @@ class OpsCuda final : public Ops {
   std::optional<Matrix> last_use_;
   std::vector<std::uintptr_t> waiting_;  // streams, since the last catch_up()
   SplitMemory splits_;
-  Scratch rounded_, slab_, gate_, up_, sum_, found_;
+  Scratch gathered_, rounded_, slab_, gate_, up_, sum_, found_;
 };
 
 }  // namespace infinilm::cuda

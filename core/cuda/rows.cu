@@ -88,6 +88,16 @@ struct Copy {
   __device__ float operator()(int r, int i, float) const { return x[r * stride + i]; }
   __device__ float4 four(int r, int i, const float4&) const { return four_of(x + r * stride + i); }
 };
+struct Gather {
+  const float* x;
+  std::int64_t stride;
+  const std::int32_t* order;
+  __device__ float operator()(int r, int i, float) const { return x[r * stride + order[i]]; }
+  __device__ float4 four(int r, int i, const float4&) const {
+    const float* row = x + r * stride;
+    return make_float4(row[order[i]], row[order[i + 1]], row[order[i + 2]], row[order[i + 3]]);
+  }
+};
 
 // Four elements a thread, rounded; into y too if that is not null.
 template <bool kF16, bool kFours, class F>
@@ -327,6 +337,11 @@ void add_bias(Context& context, const float* bias, Matrix y) {
 void copy(Context& context, Matrix from, Matrix to) {
   map<false>(context, to, in_fours({from, to}),
              [&](std::int64_t first) { return Copy{from.row(first), from.stride}; });
+}
+
+void gather_columns(Context& context, Matrix from, const std::int32_t* order, Matrix to) {
+  map<false>(context, to, in_fours({to}),
+             [&](std::int64_t first) { return Gather{from.row(first), from.stride, order}; });
 }
 
 void rope(Context& context, Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) {

@@ -174,14 +174,12 @@ CudaWeight::CudaWeight(std::shared_ptr<Context> context,
       quant_(parts.front()->format()),
       compute_(compute) {
   std::vector<std::int64_t> outputs;
-  for (const QuantizedRows* source : parts) {
-    check(source->input_order().empty(),
-          "a quantised weight with columns in an order of its own (act-order) is not supported on "
-          "CUDA; use device=\"cpu\"");
-    outputs.push_back(source->outputs());
-  }
+  for (const QuantizedRows* source : parts) outputs.push_back(source->outputs());
+  const auto order = common_order(parts);
+  input_order_.assign(order.begin(), order.end());
   allocate(outputs);
   try {
+    upload_order();
     for (std::size_t i = 0; i < parts.size(); ++i) upload(*parts[i], i, packed);
     settle();
   } catch (...) {
@@ -225,13 +223,24 @@ void CudaWeight::allocate(std::span<const std::int64_t> outputs) {
         quant_ ? tile_count(rows) * view.unit.tile_bytes() : rows * view.row_bytes;
     nbytes_ += (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
   }
+  const std::size_t order_begin = nbytes_;
+  nbytes_ += input_order_.size() * sizeof(std::int32_t);
   const Context::Use use(*context_);
   memory_ = static_cast<std::byte*>(context_->allocate(nbytes_));
+  if (!input_order_.empty()) {
+    order_ = reinterpret_cast<const std::int32_t*>(memory_ + order_begin);
+  }
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     view.data = memory_ + begins[i];
     view.outputs = static_cast<int>(outputs[i]);
     parts_.push_back(view);
   }
+}
+
+void CudaWeight::upload_order() {
+  const Context::Use use(*context_);
+  context_->upload(input_order_.data(), const_cast<std::int32_t*>(order_),
+                   input_order_.size() * sizeof(std::int32_t));
 }
 
 namespace {
@@ -319,6 +328,20 @@ void CudaWeight::upload(const QuantizedRows& source, std::size_t part, const Row
   }
 }
 
+namespace {
+
+// Float32 columns that stand in `order`, each back in its own place.
+void restore_columns(const Tensor& rows, std::span<const std::int32_t> order) {
+  auto* row = reinterpret_cast<float*>(rows.data());
+  std::vector<float> kept(order.size());
+  for (std::int64_t r = 0; r < rows.shape()[0]; ++r, row += order.size()) {
+    std::copy_n(row, order.size(), kept.begin());
+    for (std::size_t k = 0; k < order.size(); ++k) row[order[k]] = kept[k];
+  }
+}
+
+}  // namespace
+
 Tensor CudaWeight::unpack(std::size_t part) const {
   const MatrixView& from = parts_[part];
   Tensor rows = Tensor::empty({from.outputs, inputs_}, dtype());
@@ -334,6 +357,7 @@ Tensor CudaWeight::unpack(std::size_t part) const {
       context_->download(wide.data(), rows.data() + static_cast<std::size_t>(begin) * row,
                          static_cast<std::size_t>(count) * row);
     }
+    if (!input_order_.empty()) restore_columns(rows, input_order_);
     return rows;
   }
   const auto padded_row = static_cast<std::size_t>(from.row_bytes);
@@ -353,11 +377,9 @@ QuantizedMatrix CudaWeight::unpack_quantized(std::size_t part) const {
   check(static_cast<bool>(quant_), "expected a quantised weight, found one of ", name_of(dtype()));
   const MatrixView& from = parts_[part];
   const std::int64_t outputs = from.outputs, groups = group_count(quant_, inputs_);
-  QuantizedMatrix m{quant_,
-                    Tensor::empty({outputs, inputs_}, DataType::U8),
+  QuantizedMatrix m{quant_, Tensor::empty({outputs, inputs_}, DataType::U8),
                     Tensor::empty({outputs, groups}, DataType::F32),
-                    Tensor::empty({outputs, groups}, DataType::U8),
-                    {}};
+                    Tensor::empty({outputs, groups}, DataType::U8), input_order_};
   std::memset(m.zeros.data(), quant_.middle(), m.zeros.nbytes());
   const auto tile_bytes = static_cast<std::size_t>(from.unit.tile_bytes());
   std::vector<std::byte> tiles(static_cast<std::size_t>(tile_count(outputs)) * tile_bytes);

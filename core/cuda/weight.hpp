@@ -27,19 +27,24 @@ class CudaWeight final : public Weight {
   std::int64_t outputs(std::size_t part) const override { return parts_[part].outputs; }
   DataType dtype() const override;
   const QuantFormat& quant() const override { return quant_; }
+  std::span<const std::int32_t> input_order() const override { return input_order_; }
   std::size_t nbytes() const override { return nbytes_; }
 
   Layout layout() const noexcept { return layout_; }
   // What x is rounded to (F32: not at all).
   DataType compute() const noexcept { return compute_; }
   const MatrixView& view(std::size_t part) const noexcept { return parts_[part]; }
+  // input_order() in device memory; null if inputs are in order.
+  const std::int32_t* order() const noexcept { return order_; }
 
   Tensor unpack(std::size_t part) const;
   QuantizedMatrix unpack_quantized(std::size_t part) const;
 
  private:
   void settle();
+  // Places for the parts and the order, and the memory.
   void allocate(std::span<const std::int64_t> outputs);
+  void upload_order();
   void upload(const Tensor& source, std::size_t part, const PartPacked& packed);
   void upload(const QuantizedRows& source, std::size_t part, const RowsPacked& packed);
 
@@ -48,6 +53,8 @@ class CudaWeight final : public Weight {
   Layout layout_ = Layout::F32;
   QuantFormat quant_;
   DataType compute_ = DataType::F32;
+  std::vector<std::int32_t> input_order_;
+  const std::int32_t* order_ = nullptr;
   std::byte* memory_ = nullptr;
   std::size_t nbytes_ = 0;
   std::vector<MatrixView> parts_;
@@ -57,7 +64,8 @@ class CudaWeight final : public Weight {
 // behind the columns; quantised ones scaled.
 void widen_rows(Context& context, const MatrixView& matrix, std::int64_t begin, std::int64_t count,
                 DataType type, void* to, std::int64_t stride);
-// y[t] = row ids[t] of a matrix; ids in device memory.
-void widen_rows(Context& context, const MatrixView& matrix, const std::int64_t* ids, Matrix y);
+// y[t] = row ids[t] of a matrix, its columns where `order` has them if that is not null; both in device memory.
+void widen_rows(Context& context, const MatrixView& matrix, const std::int32_t* order,
+                const std::int64_t* ids, Matrix y);
 
 }  // namespace infinilm::cuda

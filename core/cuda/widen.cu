@@ -33,14 +33,18 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    embed_kernel(MatrixView m, const std::int64_t* ids, float* y, std::int64_t stride) {
+    embed_kernel(MatrixView m, const std::int32_t* order, const std::int64_t* ids, float* y,
+                 std::int64_t stride) {
   let_next_start();
   wait_for_previous();
   const auto piece = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   const std::int64_t row = blockIdx.y;
   if (piece * 8 >= m.inputs) return;
   const Eight e = read_eight(m, ids[row], piece);
-  for (int i = 0; i < 8 && piece * 8 + i < m.inputs; ++i) y[row * stride + piece * 8 + i] = e.v[i];
+  for (int i = 0; i < 8 && piece * 8 + i < m.inputs; ++i) {
+    const int column = piece * 8 + i;
+    y[row * stride + (order != nullptr ? order[column] : column)] = e.v[i];
+  }
 }
 
 unsigned blocks_for(std::int64_t columns) {
@@ -63,11 +67,12 @@ void widen_rows(Context& context, const MatrixView& matrix, std::int64_t begin, 
   }
 }
 
-void widen_rows(Context& context, const MatrixView& matrix, const std::int64_t* ids, Matrix y) {
+void widen_rows(Context& context, const MatrixView& matrix, const std::int32_t* order,
+                const std::int64_t* ids, Matrix y) {
   for (std::int64_t first = 0; first < y.rows; first += kMostRows) {
     const auto rows = static_cast<unsigned>(std::min(kMostRows, y.rows - first));
-    context.launch(embed_kernel, dim3(blocks_for(y.cols), rows), kThreads, 0, matrix, ids + first,
-                   y.row(first), y.stride);
+    context.launch(embed_kernel, dim3(blocks_for(y.cols), rows), kThreads, 0, matrix, order,
+                   ids + first, y.row(first), y.stride);
   }
 }
 

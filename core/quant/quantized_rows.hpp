@@ -36,6 +36,9 @@ struct QuantizedMatrix {
   std::vector<std::int32_t> input_order;  // as of QuantizedRows
 };
 
+// Which order the inputs of matrices that share them are kept in; ValueError if it is not one for all.
+std::span<const std::int32_t> common_order(std::span<const QuantizedRows* const> parts);
+
 // The format that linear layers with so many inputs get.
 QuantFormat format_of(const Quantization& quantization, std::int64_t inputs);
 

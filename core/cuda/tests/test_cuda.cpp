@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <string>
 #include <utility>
@@ -159,14 +160,30 @@ Tensor stored(const Floats& values, DataType dtype, std::int64_t inputs) {
   return w;
 }
 
+using Order = std::vector<std::int32_t>;
+
+// Inputs in another order.
+Order shuffled(std::int64_t inputs, unsigned seed = 1) {
+  Order order(static_cast<std::size_t>(inputs));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), std::mt19937(seed));
+  return order;
+}
+
 // Random codes with zeros of their own.
 class RandomRows final : public QuantizedRows {
  public:
-  RandomRows(std::int64_t outputs, std::int64_t inputs, QuantFormat format, unsigned seed)
-      : outputs_(outputs), inputs_(inputs), format_(format), seed_(seed) {}
+  RandomRows(std::int64_t outputs, std::int64_t inputs, QuantFormat format, unsigned seed,
+             Order order = {})
+      : outputs_(outputs),
+        inputs_(inputs),
+        format_(format),
+        seed_(seed),
+        order_(std::move(order)) {}
   std::int64_t outputs() const override { return outputs_; }
   std::int64_t inputs() const override { return inputs_; }
   const QuantFormat& format() const override { return format_; }
+  std::span<const std::int32_t> input_order() const override { return order_; }
   void read(std::int64_t row, std::span<std::uint8_t> codes, std::span<float> scales,
             std::span<std::uint8_t> zeros) const noexcept override {
     std::mt19937 engine(seed_ + static_cast<unsigned>(row));
@@ -181,6 +198,7 @@ class RandomRows final : public QuantizedRows {
   std::int64_t outputs_, inputs_;
   QuantFormat format_;
   unsigned seed_;
+  Order order_;
 };
 
 // What a matrix stands for, row after row.
@@ -188,13 +206,16 @@ Floats meaning(const QuantizedRows& rows) {
   const auto inputs = static_cast<std::size_t>(rows.inputs());
   const auto groups = static_cast<std::size_t>(group_count(rows.format(), rows.inputs()));
   std::vector<std::uint8_t> codes(inputs), zeros(rows.format().zeros ? groups : 0);
-  Floats scales(groups), values;
+  Floats scales(groups), values(static_cast<std::size_t>(rows.outputs()) * inputs);
+  const auto order = rows.input_order();
   for (std::int64_t r = 0; r < rows.outputs(); ++r) {
     rows.read(r, codes, scales, zeros);
+    float* row = values.data() + static_cast<std::size_t>(r) * inputs;
     for (std::size_t c = 0; c < inputs; ++c) {
       const std::size_t g = c / static_cast<std::size_t>(rows.format().group);
       const int zero = rows.format().zeros ? zeros[g] : rows.format().middle();
-      values.push_back(static_cast<float>(codes[c] - zero) * scales[g]);
+      const std::size_t input = order.empty() ? c : static_cast<std::size_t>(order[c]);
+      row[input] = static_cast<float>(codes[c] - zero) * scales[g];
     }
   }
   return values;
@@ -216,17 +237,26 @@ Pair pack(DataType dtype, DataType compute, std::vector<std::int64_t> outputs,
   return {device().pack(parts, compute, nullptr), host().pack(wide, DataType::F32, nullptr)};
 }
 Pair pack(QuantFormat format, DataType compute, std::vector<std::int64_t> outputs,
-          std::int64_t inputs) {
+          std::int64_t inputs, const Order& order = {}) {
   std::vector<std::unique_ptr<RandomRows>> rows;
   std::vector<const QuantizedRows*> parts;
   std::vector<Tensor> wide;
   for (const std::int64_t n : outputs) {
-    rows.push_back(std::make_unique<RandomRows>(n, inputs, format, static_cast<unsigned>(n)));
+    rows.push_back(
+        std::make_unique<RandomRows>(n, inputs, format, static_cast<unsigned>(n), order));
     parts.push_back(rows.back().get());
     wide.push_back(stored(meaning(*rows.back()), DataType::F32, inputs));
   }
   return {device().pack_quantized(parts, compute, false, nullptr),
           host().pack(wide, DataType::F32, nullptr)};
+}
+
+// Quantised, with its inputs in another order.
+struct Ordered {
+  QuantFormat format;
+};
+Pair pack(Ordered f, DataType compute, std::vector<std::int64_t> outputs, std::int64_t inputs) {
+  return pack(f.format, compute, std::move(outputs), inputs, shuffled(inputs));
 }
 
 std::string text_of(DataType stored_as, DataType compute, std::int64_t rows, std::int64_t outputs,
@@ -409,6 +439,128 @@ TEST(quantised) {
   }
 }
 
+constexpr QuantFormat kOrderedFormats[] = {{8, 32, true}, {4, 32, false}, {4, 128, true}};
+
+TEST(ordered) {
+  for (const QuantFormat& f : kOrderedFormats) {
+    if (is_quick() && !f.zeros) continue;
+    for (const DataType compute : {kF32, kBf16, kF16}) {
+      for (const std::int64_t rows : {1, 2, 16, 20, 70}) {
+        if (is_quick() && rows == 16) continue;
+        const std::string what = concat(f.bits, " bits, groups of ", f.group, ", in ",
+                                        name_of(compute), ", ", rows, " rows, in another order");
+        check_products(Ordered{f}, compute, rows, 37, 301, what);
+        if (rows <= 2) check_products(Ordered{f}, compute, rows, 16, 2048, what + ", 2048");
+      }
+    }
+  }
+  const QuantFormat& f = kOrderedFormats[0];
+  const RandomRows one(16, 64, f, 1, shuffled(64, 1)), other(16, 64, f, 2, shuffled(64, 2));
+  const std::vector<const QuantizedRows*> parts = {&one, &other};
+  for (Ops* ops : {&device(), static_cast<Ops*>(&host())}) {
+    CHECK_THROWS(ValueError, "one order", ops->pack_quantized(parts, kF32, false, nullptr));
+  }
+}
+
+#if defined(INFINILM_CUDA_EMULATED)
+// A library for large products, on the emulation's memory.
+class PlainProduct final : public cuda::MatrixProduct {
+ public:
+  bool multiply(void*, DataType type, std::int64_t m, std::int64_t n, std::int64_t k, const void* a,
+                std::int64_t a_stride, const void* b, std::int64_t b_stride, float beta, float* c,
+                std::int64_t c_stride) override {
+    for (std::int64_t i = 0; i < m; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        float sum = beta == 0.0f ? 0.0f : beta * c[i * c_stride + j];
+        for (std::int64_t l = 0; l < k; ++l) {
+          sum += at(type, a, i * a_stride + l) * at(type, b, j * b_stride + l);
+        }
+        c[i * c_stride + j] = sum;
+      }
+    }
+    return true;
+  }
+
+ private:
+  static float at(DataType type, const void* data, std::int64_t i) {
+    if (type == DataType::F32) return static_cast<const float*>(data)[i];
+    const std::uint16_t half = static_cast<const std::uint16_t*>(data)[i];
+    return type == DataType::F16 ? from_f16(half) : from_bf16(half);
+  }
+};
+
+// More rows than own kernels take: as they would multiply them.
+TEST(ordered_by_a_library) {
+  constexpr std::int64_t kRows = 70, kInputs = 301, kOutputs = 37;
+  cuda::OpsCuda ops(0);
+  ops.use(std::make_unique<PlainProduct>());
+  for (const QuantFormat& f : kOrderedFormats) {
+    for (const DataType compute : {kF32, kBf16, kF16}) {
+      const Order order = shuffled(kInputs);
+      const RandomRows gate(kOutputs, kInputs, f, 1, order), up(kOutputs, kInputs, f, 2, order);
+      const std::vector<const QuantizedRows*> parts = {&gate, &up};
+      const auto run = [&](Ops& by) {
+        const auto weight = by.pack_quantized(parts, compute, false, nullptr);
+        const Numbers x(by, rounded(numbers(kRows * kInputs, 1), compute), kInputs, 4),
+            y(by, nothing(kRows * kOutputs), kOutputs);
+        by.linear_act_mul(x.matrix(), *weight, {}, HiddenAct::Silu, y.matrix());
+        return y.read();
+      };
+      // It multiplies weights rounded to 16 bits; own kernels scale exactly.
+      const float tolerance = compute == kF32 ? 3e-5f : compute == kF16 ? 3e-3f : 2e-2f;
+      CHECK(is_close(run(ops), run(device()), tolerance,
+                     concat("by a library, ", f.bits, " bits in ", name_of(compute))));
+    }
+  }
+}
+#endif
+
+// What was put off before the columns are gathered is done, and whole.
+TEST(ordered_after_others) {
+  constexpr std::int64_t kInputs = 72, kInner = 40;
+  for (const DataType compute : {kF32, kBf16}) {
+    const Pair gate_up = pack(Ordered{{4, 32, true}}, compute, {kInner, kInner}, kInputs);
+    const Pair down = pack(Ordered{{8, 32, false}}, compute, {kInputs}, kInner);
+    for (const std::int64_t rows : {1, 2, 5, 40}) {
+      const std::string what =
+          concat("mlp in another order, ", name_of(compute), ", ", rows, " rows");
+      // The CPU's weights here do not have x rounded.
+      const float tolerance = compute == kF32 ? 3e-5f : 1e-2f;
+      const Floats start = numbers(rows * kInputs, 1);
+      CHECK(agree(start, kInputs, 0, tolerance, what, [&](Ops& ops, Matrix y) {
+        const auto of = [&](const Pair& w) -> const Weight& {
+          return &ops == &device() ? *w.device : *w.host;
+        };
+        const Numbers w(ops, numbers(kInputs, 2), kInputs),
+            h(ops, nothing(rows * kInputs), kInputs), inner(ops, nothing(rows * kInner), kInner);
+        ops.rms_norm(y, w.data(), 1e-6f, h.matrix());
+        ops.last_use(h.matrix());
+        ops.linear_act_mul(h.matrix(), of(gate_up), {}, HiddenAct::Silu, inner.matrix());
+        ops.last_use(inner.matrix());
+        ops.linear(inner.matrix(), of(down), {}, {&y, 1}, true);
+        ops.synchronize();
+      }));
+    }
+  }
+}
+
+// Values, codes, scales and zeros as the CPU gives them.
+void check_unpacking(const RandomRows& rows) {
+  const QuantizedRows* part = &rows;
+  const auto packed = device().pack_quantized({&part, 1}, kBf16, false, nullptr);
+  const Tensor wide = device().unpack(*packed, 0);
+  const Floats expected = meaning(rows);
+  CHECK(std::memcmp(wide.data(), expected.data(), expected.size() * 4) == 0);
+  const QuantizedMatrix found = device().unpack_quantized(*packed, 0);
+  const auto same = host().pack_quantized({&part, 1}, kBf16, false, nullptr);
+  const QuantizedMatrix kept = host().unpack_quantized(*same, 0);
+  CHECK(std::memcmp(found.codes.data(), kept.codes.data(), kept.codes.nbytes()) == 0);
+  CHECK(std::memcmp(found.scales.data(), kept.scales.data(), kept.scales.nbytes()) == 0);
+  CHECK(std::memcmp(found.zeros.data(), kept.zeros.data(), kept.zeros.nbytes()) == 0);
+  CHECK(std::ranges::equal(packed->input_order(), rows.input_order()));
+  CHECK(found.input_order == kept.input_order);
+}
+
 TEST(unpacking) {
   const Floats values = numbers(19 * 37, 1);
   for (const DataType dtype : {kF32, kBf16, kF16}) {
@@ -424,20 +576,10 @@ TEST(unpacking) {
     CHECK(back.dtype() == dtype && back.shape() == source.shape());
     CHECK(std::memcmp(back.data(), source.data(), source.nbytes()) == 0);
   }
-  for (const QuantFormat& f :
-       {QuantFormat{8, 32, true}, QuantFormat{4, 32, false}, QuantFormat{4, 128, true}}) {
-    const RandomRows rows(37, 301, f, 5);
-    const QuantizedRows* part = &rows;
-    const auto packed = device().pack_quantized({&part, 1}, kBf16, false, nullptr);
-    const Tensor wide = device().unpack(*packed, 0);
-    const Floats expected = meaning(rows);
-    CHECK(std::memcmp(wide.data(), expected.data(), expected.size() * 4) == 0);
-    const QuantizedMatrix found = device().unpack_quantized(*packed, 0);
-    const auto same = host().pack_quantized({&part, 1}, kBf16, false, nullptr);
-    const QuantizedMatrix kept = host().unpack_quantized(*same, 0);
-    CHECK(std::memcmp(found.codes.data(), kept.codes.data(), kept.codes.nbytes()) == 0);
-    CHECK(std::memcmp(found.scales.data(), kept.scales.data(), kept.scales.nbytes()) == 0);
-    CHECK(std::memcmp(found.zeros.data(), kept.zeros.data(), kept.zeros.nbytes()) == 0);
+  for (const QuantFormat& f : kOrderedFormats) {
+    for (const Order& order : {Order{}, shuffled(301)}) {
+      check_unpacking(RandomRows(37, 301, f, 5, order));
+    }
   }
   const Tensor plain = stored(values, kF32, 37);
   const auto packed = device().pack({&plain, 1}, kF32, nullptr);
@@ -454,11 +596,13 @@ TEST(embedding) {
     }));
   }
   for (const QuantFormat& f : {QuantFormat{8, 32, true}, QuantFormat{4, 128, false}}) {
-    const Pair table = pack(f, kF32, {19}, 301);
-    CHECK(agree(nothing(4 * 301), 301, 0, 0.0f, "embed, quantised", [&](Ops& ops, Matrix y) {
-      ops.embed(ids, &ops == &device() ? *table.device : *table.host, y);
-      ops.synchronize();
-    }));
+    for (const Order& order : {Order{}, shuffled(301)}) {
+      const Pair table = pack(f, kF32, {19}, 301, order);
+      CHECK(agree(nothing(4 * 301), 301, 0, 0.0f, "embed, quantised", [&](Ops& ops, Matrix y) {
+        ops.embed(ids, &ops == &device() ? *table.device : *table.host, y);
+        ops.synchronize();
+      }));
+    }
   }
 }
 
@@ -590,12 +734,13 @@ TEST(last_use) {
 }
 
 // A recorded step gives for other ids and other lengths what the operations themselves give.
-TEST(recording) {
-  if (!device().can_record()) return;
+template <class Format>
+void check_recording(Format format) {
   constexpr std::int64_t kHidden = 64, kHeads = 4, kKvHeads = 2, kHeadDim = 16, kSequences = 3;
   const Pair table = pack(kBf16, kBf16, {50}, kHidden);
-  const Pair qkv =
-      pack(kBf16, kBf16, {kHeads * kHeadDim, kKvHeads * kHeadDim, kKvHeads * kHeadDim}, kHidden);
+  const std::vector<std::int64_t> outputs_of_qkv = {kHeads * kHeadDim, kKvHeads * kHeadDim,
+                                                    kKvHeads * kHeadDim};
+  const Pair qkv = pack(format, kBf16, outputs_of_qkv, kHidden);
   Ops& ops = device();
   const AttentionCase c{kHeads, kKvHeads, kHeadDim, 0, kBf16, {1, 1, 1}, {130, 64, 1}};
   const Cache cache(ops, c, kBf16);
@@ -634,6 +779,12 @@ TEST(recording) {
     body();
     CHECK(is_close(found, y.read(), 0.0f, "a recorded step"));
   }
+}
+
+TEST(recording) {
+  if (!device().can_record()) return;
+  check_recording(kBf16);
+  check_recording(Ordered{{8, 32, true}});
 }
 
 TEST(attention) {
