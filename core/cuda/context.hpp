@@ -18,6 +18,7 @@
 #include <cuda_runtime.h>
 #endif
 
+#include "base/device_memory.hpp"
 #include "infinilm/tensor.hpp"
 
 namespace infinilm::cuda {
@@ -64,9 +65,12 @@ class Context {
     std::lock_guard<std::recursive_mutex> lock_;
   };
 
-  // Memory of the device, 256-byte aligned, not initialised; ordered with the stream. Error if there is not enough: asked for,
-  // free, in use.
+  // Memory of the device, 256-byte aligned, not initialised; ordered with the stream. OutOfMemory if there is not enough.
   void* allocate(std::size_t nbytes);
+  // What is free, together with what the pool keeps and nobody uses.
+  Room room() const;
+  // Not shared with the host, whose system could find more by letting go of files.
+  bool has_own_memory() const noexcept { return has_own_memory_; }
   void free(void* memory) noexcept;
   // At least `nbytes` of a scratch buffer. Two operations on the stream can share one. Grows only outside of recordings.
   std::byte* scratch(Scratch& buffer, std::size_t nbytes);
@@ -133,6 +137,7 @@ class Context {
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 1;
   std::size_t shared_limit_ = 0;
+  bool has_own_memory_ = false;
   bool overlaps_ = false;  // a kernel may start before the previous one has ended
   std::atomic<bool> recording_ = false;
   std::int64_t epoch_ = 0;

@@ -74,6 +74,13 @@ std::shared_ptr<Buffer> OpsCuda::allocate(std::size_t nbytes) {
   return std::make_shared<Buffer>(memory, nbytes, device(), std::move(owner));
 }
 
+std::optional<Room> OpsCuda::room() {
+  if (!context_->has_own_memory()) return std::nullopt;
+  synchronize();  // memory is freed in the stream's order
+  const Context::Use use(*context_);
+  return context_->room();
+}
+
 void OpsCuda::upload(const void* host, void* to, std::size_t nbytes) {
   const Context::Use use(*context_);
   flush();
@@ -211,6 +218,11 @@ std::unique_ptr<Weight> OpsCuda::pack_quantized(std::span<const QuantizedRows* c
   }
   submit();
   return std::make_unique<CudaWeight>(context_, parts, compute, packed);
+}
+
+std::size_t OpsCuda::packed_bytes(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                                  DataType kept, const QuantFormat& quant) const {
+  return CudaWeight::nbytes_of(outputs, inputs, kept, quant);
 }
 
 Tensor OpsCuda::unpack(const Weight& weight, std::size_t part) {

@@ -22,6 +22,10 @@ class CudaWeight final : public Weight {
              DataType compute, const RowsPacked& packed);
   ~CudaWeight() override;
 
+  // As Ops::packed_bytes.
+  static std::size_t nbytes_of(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                               DataType kept, const QuantFormat& quant);
+
   std::int64_t inputs() const override { return inputs_; }
   std::size_t parts() const override { return parts_.size(); }
   std::int64_t outputs(std::size_t part) const override { return parts_[part].outputs; }

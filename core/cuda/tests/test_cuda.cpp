@@ -420,6 +420,7 @@ TEST(unpacking) {
                                         seen = end;
                                       });
     CHECK(seen == source.nbytes());
+    CHECK(packed->nbytes() == device().packed_bytes(std::vector<std::int64_t>{19}, 37, dtype, {}));
     const Tensor back = device().unpack(*packed, 0);
     CHECK(back.dtype() == dtype && back.shape() == source.shape());
     CHECK(std::memcmp(back.data(), source.data(), source.nbytes()) == 0);
@@ -429,6 +430,7 @@ TEST(unpacking) {
     const RandomRows rows(37, 301, f, 5);
     const QuantizedRows* part = &rows;
     const auto packed = device().pack_quantized({&part, 1}, kBf16, false, nullptr);
+    CHECK(packed->nbytes() == device().packed_bytes(std::vector<std::int64_t>{37}, 301, kF32, f));
     const Tensor wide = device().unpack(*packed, 0);
     const Floats expected = meaning(rows);
     CHECK(std::memcmp(wide.data(), expected.data(), expected.size() * 4) == 0);
