@@ -154,6 +154,7 @@ def write_hollow_checkpoint(directory: Path, nbytes: int) -> None:
 
 
 @needs_cuda
+@pytest.mark.filterwarnings("ignore:cuBLASLt")
 @pytest.mark.skipif(IS_EMULATED, reason="the emulation's memory is the host's")
 def test_weights_that_do_not_fit_are_refused_before_they_are_read(tmp_path: Path) -> None:
     write_hollow_checkpoint(tmp_path, infinilm.cuda_devices()[0].memory * 3 // 2)
@@ -220,6 +221,45 @@ for fields in ({}, {"dtype": "bfloat16"}, {"attention_bias": True, "tie_word_emb
 give_device(1000)
 text = refusal(lambda: load("cuda"))
 assert text.endswith('a device with more memory is needed, or device="cpu"'), text
+""")
+
+
+@needs_limit
+def test_checkpoints_that_are_quantised_already_are_counted_as_they_are(tmp_path: Path) -> None:
+    run_limited(f"""
+from pathlib import Path
+from quantized_formats import Format, make_checkpoint
+config = tiny_config(hidden_size=128, intermediate_size=160)
+for format in (Format("gptq", zeros=True), Format("pack-quantized", bits=8, group=-1)):
+    folder = make_checkpoint(Path({str(tmp_path)!r}), config, format).save()
+    for quantization in (None, "int8"):  # of the embedding and the head
+        def load(device):
+            return LlamaForCausalLM.from_pretrained(folder, device, quantization=quantization)
+        nbytes = load("cpu").nbytes
+        give_device(nbytes)
+        assert load("cuda").nbytes == nbytes
+        give_device(nbytes - 1)
+        text = refusal(lambda: load("cuda"))
+        rounded = "int8 by rows" if quantization else "the checkpoint's"
+        assert f"quantization {{rounded}})" in text, text
+""")
+
+
+@needs_limit
+def test_memory_that_goes_while_weights_are_read() -> None:
+    """To somebody else: the same is told then, with what was asked for last."""
+    run_limited("""
+import infinilm
+sample = infinilm.sample_model()
+def load(progress):
+    return LlamaForCausalLM.from_pretrained(sample, "cuda", progress=progress)
+give_device(1 << 28)
+text = refusal(lambda: load(lambda done, total: give_device(1000)))
+assert re.match(
+    r'out of memory on "cuda:0": asked for .*, 0 bytes of 1000 bytes are free; the weights of '
+    r'.* need .*, 256 MiB of 256 MiB were free before loading; quantization="int8"', text), text
+give_device(1 << 28)
+assert load(None).forward([1]).shape[0] == 1
 """)
 
 

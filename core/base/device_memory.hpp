@@ -32,7 +32,7 @@ class DeviceMemory {
   virtual Device device() const = 0;
   // Not initialised. OutOfMemory if there is not enough.
   virtual std::shared_ptr<Buffer> allocate(std::size_t nbytes) = 0;
-  // What allocate() can still give, in pieces: never less. None where that is not known: the CPU's system may find more.
+  // The most that allocate() can still give, in pieces. None where that is not known, as on the CPU, whose system may find more.
   virtual std::optional<Room> room() { return std::nullopt; }
 
   // Host to device; `host` may change on return.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 
 #include "infinilm/error.hpp"
 
@@ -160,7 +161,7 @@ Context::Context(int device) : device_(device), staging_(new Staging) {
   check<Error>(major >= 8, "device \"cuda:", device,
                "\": expected compute capability 8.0 or newer (Ampere), found ", major, '.', minor);
   overlaps_ = major >= 9;
-  has_own_memory_ = attribute(cudaDevAttrIntegrated) == 0;
+  has_own_memory_ = attribute(cudaDevAttrIntegrated) == 0 && !std::filesystem::exists("/dev/dxg");
   multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount);
   shared_limit_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
   // Memory that was freed stays in the pool: steps ask for the same sizes again and again.

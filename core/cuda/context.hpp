@@ -69,7 +69,7 @@ class Context {
   void* allocate(std::size_t nbytes);
   // What is free, together with what the pool keeps and nobody uses.
   Room room() const;
-  // Not shared with the host, whose system could find more by letting go of files.
+  // Neither the host's, whose system may find more by letting go of files, nor spilt into it by the system (WSL).
   bool has_own_memory() const noexcept { return has_own_memory_; }
   void free(void* memory) noexcept;
   // At least `nbytes` of a scratch buffer. Two operations on the stream can share one. Grows only outside of recordings.

@@ -43,6 +43,7 @@ struct Arena::State {
     free[memory->nbytes()].push_back({std::move(memory), step});
   }
 
+  // False if nothing lay idle.
   bool give_back() {
     std::map<std::size_t, std::vector<Free>> idle;  // freed after the unlock
     const std::lock_guard lock(mutex);
@@ -92,7 +93,7 @@ std::shared_ptr<Buffer> Arena::lend(std::size_t nbytes, std::size_t size) {
   return std::make_shared<Buffer>(data, nbytes, device, std::move(lease));
 }
 
-bool Arena::give_back() { return state_->give_back(); }
+void Arena::give_back() { state_->give_back(); }
 
 void Arena::end_step() {
   std::vector<std::shared_ptr<Buffer>> old;  // freed after the unlock

@@ -21,9 +21,8 @@ class Arena {
   std::shared_ptr<Buffer> get_exact(std::size_t nbytes);
   // Marks the end of a step: memory that no recent step has used is given back to the system.
   void end_step();
-  // Gives back at once what nobody holds; false if there is no such memory. An arena does so by itself where the device has too
-  // little left.
-  bool give_back();
+  // Gives back at once what nobody holds. An arena does so by itself where the device has too little left.
+  void give_back();
 
  private:
   struct State;

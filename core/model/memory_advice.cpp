@@ -47,7 +47,10 @@ class StepRoom {
   StepRoom(const LlamaConfig& config, const StepSize& step, std::size_t free)
       : config_(config), step_(step), free_(free) {
     const std::size_t longest = *std::ranges::max_element(step.past);
-    most_ = config.max_sequence_length() - std::min(config.max_sequence_length(), longest);
+    const std::size_t limit = config.max_sequence_length();
+    // A config may allow more than can be counted.
+    const std::size_t blocks = free / step.kv.block_bytes() + 1;
+    most_ = std::min(limit - std::min(limit, longest), blocks * kKvBlock);
   }
 
   // In one step: each new token is a row of it.
@@ -108,8 +111,11 @@ std::string weights_advice(const LlamaConfig& config, const Quantization& quanti
     return WeightPlan(config, compute, rounded, state, imported).nbytes(ops);
   };
   const std::size_t asked = needed(config.dtype, quantization);
+  const bool is_quantized_already = config.quantization_config_json() != "null";
+  const std::string rounded =
+      is_quantized_already && !quantization ? "the checkpoint's" : quantization.str();
   std::string text = concat("the weights of ", source, " need ", bytes_text(asked), " (dtype ",
-                            name_of(config.dtype), ", quantization ", quantization.str(), ")");
+                            name_of(config.dtype), ", quantization ", rounded, ")");
   if (room) {
     text += concat(", ", bytes_text(room->free), " of ", bytes_text(room->total),
                    " were free before loading");
