@@ -1,8 +1,14 @@
-"""What asking for CUDA says where something is missing. Needs no GPU; each case is a process of its own."""
+"""What asking for CUDA says where something is missing: a device, a plug-in, memory.
+
+Needs no GPU. Each case is a process of its own. Memory is that of a device, or of the stand-in for one, which can be
+made small.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +16,9 @@ from pathlib import Path
 
 import infinilm
 import pytest
-from devices import NO_CUDA
+from devices import IS_EMULATED, IS_GUARDED, NO_CUDA, needs_cuda
+from infinilm import LlamaForCausalLM, engine
+from tiny import tiny_config
 
 SCRIPT = """
 import infinilm
@@ -119,3 +127,199 @@ def test_models_and_operations_say_the_same(tmp_path: Path) -> None:
         "    except RuntimeError as error:\n        print('/nowhere/plugin.so' in str(error))\n"
     )
     assert answer("/nowhere/plugin.so", script).split() == ["True"] * 3
+
+
+# ---- memory
+def write_hollow_checkpoint(directory: Path, nbytes: int) -> None:
+    """Write a model of about `nbytes` of bfloat16, in a file that is all holes."""
+    hidden = 1024 if nbytes < 1 << 32 else 8192
+    layers = nbytes // (2 * 16 * hidden**2)
+    config = tiny_config(
+        dtype="bfloat16", hidden_size=hidden, intermediate_size=4 * hidden,
+        num_hidden_layers=layers, num_attention_heads=8, num_key_value_heads=8,
+    )  # fmt: skip
+    config.save_pretrained(directory)
+    tensors, end = {}, 0
+    for p in engine.parameters(config):
+        begin, end = end, end + 2 * p.shape[0] * (p.shape[1] if len(p.shape) == 2 else 1)
+        tensors[p.name] = {
+            "dtype": "BF16",
+            "shape": list(p.shape),
+            "data_offsets": [begin, end],
+        }
+    header = json.dumps(tensors).encode()
+    with open(directory / "model.safetensors", "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + end)
+
+
+@needs_cuda
+@pytest.mark.filterwarnings("ignore:cuBLASLt")
+@pytest.mark.skipif(IS_EMULATED, reason="the emulation's memory is the host's")
+def test_weights_that_do_not_fit_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    write_hollow_checkpoint(tmp_path, infinilm.cuda_devices()[0].memory * 3 // 2)
+    steps: list[int] = []
+    with pytest.raises(RuntimeError) as error:
+        LlamaForCausalLM.from_pretrained(
+            tmp_path, "cuda", progress=lambda done, total: steps.append(done)
+        )
+    size = r"[0-9.]+ [KMGT]iB"
+    fits = rf"{size} \(and leave {size} for the KV cache and steps\)"
+    assert re.fullmatch(
+        rf'out of memory on "cuda:0": the weights of .*model\.safetensors.* need {size} '
+        rf"\(dtype bfloat16, quantization none\), {size} of {size} were free before loading; "
+        rf'quantization="int8" would need {fits}; quantization="int4" would need {fits}',
+        str(error.value),
+    ), error.value
+    assert steps == []
+
+
+PREPARE = f"""
+import os, re, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+from infinilm import LlamaForCausalLM
+from tiny import random_state, tiny_config
+
+def give_device(nbytes):
+    os.environ["INFINILM_TEST_DEVICE_BYTES"] = str(nbytes)
+
+def refusal(call):
+    try:
+        call()
+    except RuntimeError as error:
+        return str(error)
+    raise AssertionError("did not run out of memory")
+
+def numbers(pattern, text):
+    return [int(n) for n in re.search(pattern, text).groups()]
+"""
+needs_limit = pytest.mark.skipif(not IS_GUARDED, reason="a device's memory cannot be made small")
+
+
+def run_limited(script: str) -> None:
+    assert answer(os.environ["INFINILM_CUDA_PLUGIN"], PREPARE + script) == ""
+
+
+@needs_limit
+def test_weights_are_refused_only_if_they_cannot_fit() -> None:
+    """With just the bytes that they take they load, with one less they do not."""
+    run_limited("""
+for fields in ({}, {"dtype": "bfloat16"}, {"attention_bias": True, "tie_word_embeddings": True}):
+    for quantization in (None, "int8", "int4"):
+        config = tiny_config(**fields)
+        state = random_state(config)
+        def load(device):
+            model = LlamaForCausalLM(config, device=device, quantization=quantization)
+            model.load_state_dict(state)
+            return model.nbytes
+        nbytes = load("cpu")
+        give_device(nbytes)
+        assert load("cuda") == nbytes
+        give_device(nbytes - 1)
+        assert "the weights of the state dict need" in refusal(lambda: load("cuda"))
+give_device(1000)
+text = refusal(lambda: load("cuda"))
+assert text.endswith('a device with more memory is needed, or device="cpu"'), text
+""")
+
+
+@needs_limit
+def test_checkpoints_that_are_quantised_already_are_counted_as_they_are(tmp_path: Path) -> None:
+    run_limited(f"""
+from pathlib import Path
+from quantized_formats import Format, make_checkpoint
+config = tiny_config(hidden_size=128, intermediate_size=160)
+for format in (Format("gptq", zeros=True), Format("pack-quantized", bits=8, group=-1)):
+    folder = make_checkpoint(Path({str(tmp_path)!r}), config, format).save()
+    for quantization in (None, "int8"):  # of the embedding and the head
+        def load(device):
+            return LlamaForCausalLM.from_pretrained(folder, device, quantization=quantization)
+        nbytes = load("cpu").nbytes
+        give_device(nbytes)
+        assert load("cuda").nbytes == nbytes
+        give_device(nbytes - 1)
+        text = refusal(lambda: load("cuda"))
+        rounded = "int8 by rows" if quantization else "the checkpoint's"
+        assert f"quantization {{rounded}})" in text, text
+""")
+
+
+@needs_limit
+def test_memory_that_goes_while_weights_are_read() -> None:
+    """To somebody else: the same is told then, with what was asked for last."""
+    run_limited("""
+import infinilm
+sample = infinilm.sample_model()
+def load(progress):
+    return LlamaForCausalLM.from_pretrained(sample, "cuda", progress=progress)
+give_device(1 << 28)
+text = refusal(lambda: load(lambda done, total: give_device(1000)))
+assert re.match(
+    r'out of memory on "cuda:0": asked for .*, 0 bytes of 1000 bytes are free; the weights of '
+    r'.* need .*, 256 MiB of 256 MiB were free before loading; quantization="int8"', text), text
+give_device(1 << 28)
+assert load(None).forward([1]).shape[0] == 1
+""")
+
+
+@needs_limit
+def test_a_step_says_how_many_tokens_would_fit() -> None:
+    """And they do; the cache and the model go on as if nothing had happened."""
+    run_limited("""
+config = tiny_config(max_position_embeddings=10000)
+state = random_state(config)
+reference = LlamaForCausalLM(config)
+reference.load_state_dict(state)
+give_device(reference.nbytes + 2_000_000)
+model = LlamaForCausalLM(config, device="cuda")
+model.load_state_dict(state)
+cache = model.new_cache(2)
+model.forward([[1, 2, 3]] * 2, cache)
+before = cache.nbytes()
+text = refusal(lambda: model.forward([[4] * 8000] * 2, cache, logits_to_keep=1))
+assert "16000 new tokens in 2 sequences, after up to 3 in the KV cache" in text, text
+assert "384 bytes a token in float32 (128 bytes with kv_cache_dtype=\\"int8\\")" in text, text
+at_once, in_all = numbers(r"about (\\d+) new tokens in one step, about (\\d+) more", text)
+assert 100 < at_once < in_all < 8000
+assert cache.tokens() == [1, 2, 3] and cache.nbytes() == before
+
+ids = np.random.default_rng(0).integers(0, 61, in_all).tolist()
+model.forward([ids[:at_once]] * 2, cache, logits_to_keep=1)
+for token in ids[at_once:]:
+    logits = model.forward([[token]] * 2, cache)
+expected = reference.forward([1, 2, 3, *ids], logits_to_keep=1).numpy()
+np.testing.assert_allclose(logits.numpy()[1], expected, atol=1e-3)
+
+text = refusal(lambda: [model.forward([[4]] * 2, cache) for _ in range(200)])
+assert "about 0 more in steps of one token" in text, text
+for slot in range(2):
+    cache.truncate(100, slot)
+logits = model.forward([[7]] * 2, cache)
+expected = reference.forward([1, 2, 3, *ids[:97], 7], logits_to_keep=1).numpy()
+np.testing.assert_allclose(logits.numpy()[1], expected, atol=1e-3)
+""")
+
+
+@needs_limit
+def test_a_prompt_leaves_its_memory_to_the_steps_after_it() -> None:
+    """What a large step has left idle is not missing in the next one, which needs other sizes."""
+    run_limited("""
+config = tiny_config(max_position_embeddings=10000)
+model = LlamaForCausalLM(config, device="cuda")
+model.load_state_dict(random_state(config))
+prompt = [5] * 3000
+for kilobytes in range(1000, 20000, 50):
+    give_device(model.nbytes + 1000 * kilobytes)
+    try:
+        cache = model.new_cache()
+        model.forward(prompt, cache, logits_to_keep=1)
+        break
+    except RuntimeError:
+        pass
+else:
+    raise AssertionError("no memory is enough")
+for token in range(50):
+    model.forward([token], cache)
+assert len(model.generate([1, 2], max_new_tokens=5)) == 7
+""")

@@ -4,10 +4,25 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 
+#include "infinilm/error.hpp"
 #include "infinilm/tensor.hpp"
 
 namespace infinilm {
+
+// "5.10 GiB", "640 KiB", "12 bytes".
+std::string bytes_text(std::size_t count);
+
+// Of a device's memory, in bytes.
+struct Room {
+  std::size_t free = 0;
+  std::size_t total = 0;
+};
+
+// Says how much was asked for and how much is free.
+OutOfMemory out_of_memory(const Device& device, std::size_t asked, const Room& room);
 
 // Copies and operations of one device happen in the order in which they are asked for, on the device's stream; none of
 // these returns early with an error of its own that it keeps to itself.
@@ -15,8 +30,10 @@ class DeviceMemory {
  public:
   virtual ~DeviceMemory() = default;
   virtual Device device() const = 0;
-  // Not initialised. Error that says how much was asked for and how much is free.
+  // Not initialised. OutOfMemory if there is not enough.
   virtual std::shared_ptr<Buffer> allocate(std::size_t nbytes) = 0;
+  // The most that allocate() can still give, in pieces. None where that is not known, as on the CPU, whose system may find more.
+  virtual std::optional<Room> room() { return std::nullopt; }
 
   // Host to device; `host` may change on return.
   virtual void upload(const void* host, void* to, std::size_t nbytes) = 0;

@@ -216,6 +216,11 @@ std::unique_ptr<Weight> OpsCpu::pack_quantized(std::span<const QuantizedRows* co
   return std::make_unique<PackedWeight>(kernels_, parts, compute, int8_activations, packed);
 }
 
+std::size_t OpsCpu::packed_bytes(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                                 DataType kept, const QuantFormat& quant) const {
+  return PackedWeight::nbytes_of(kernels_, outputs, inputs, kept, quant);
+}
+
 QuantizedMatrix OpsCpu::unpack_quantized(const Weight& weight, std::size_t part) {
   return packed(weight).unpack_quantized(part);
 }

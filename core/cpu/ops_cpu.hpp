@@ -27,6 +27,8 @@ class OpsCpu final : public Ops {
   std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
                                          DataType compute, bool int8_activations,
                                          const RowsPacked& packed) override;
+  std::size_t packed_bytes(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                           DataType kept, const QuantFormat& quant) const override;
   QuantizedMatrix unpack_quantized(const Weight& weight, std::size_t part) override;
   Tensor unpack(const Weight& weight, std::size_t part) override;
 

@@ -27,6 +27,21 @@ Format format_of(DataType dtype) {
 
 std::size_t element_size(Format format) { return format == Format::F32 ? 4 : 2; }
 
+// Of a matrix that is not quantised.
+std::size_t panel_bytes(const Kernels& kernels, Format format, std::int64_t inputs) {
+  const std::int64_t depth =
+      format == Format::Bf16 ? padded_depth(inputs, kernels.depth_step) : inputs;
+  return static_cast<std::size_t>(depth * kernels.nr) * element_size(format);
+}
+
+std::size_t panel_bytes(const Kernels& kernels, const QuantFormat& quant, std::int64_t inputs) {
+  return static_cast<std::size_t>(quantised_panel_bytes(quant, inputs, kernels.nr));
+}
+
+std::int64_t panel_count(const Kernels& kernels, std::int64_t outputs) {
+  return (outputs + kernels.nr - 1) / kernels.nr;
+}
+
 // Panels are packed in runs, so that what is packed can be let go and reported before a large matrix is through.
 std::int64_t panels_in_run(std::size_t panel_bytes) {
   constexpr std::size_t kRunBytes = std::size_t{1} << 23;
@@ -54,9 +69,7 @@ PackedWeight::PackedWeight(const Kernels& kernels, std::span<const Tensor> parts
                            const PartPacked& packed)
     : kernels_(kernels), inputs_(parts.front().shape()[1]), round_bf16_(compute == DataType::BF16) {
   format_ = round_bf16_ ? Format::Bf16 : format_of(parts.front().dtype());
-  const std::int64_t depth =
-      format_ == Format::Bf16 ? padded_depth(inputs_, kernels.depth_step) : inputs_;
-  panel_bytes_ = static_cast<std::size_t>(depth * kernels.nr) * element_size(format_);
+  panel_bytes_ = panel_bytes(kernels, format_, inputs_);
   std::vector<std::int64_t> outputs;
   for (const Tensor& source : parts) outputs.push_back(source.shape()[0]);
   lay_out(outputs);
@@ -84,7 +97,7 @@ PackedWeight::PackedWeight(const Kernels& kernels, std::span<const QuantizedRows
       int8_activations_(int8_activations) {
   const auto order = common_order(parts);
   input_order_.assign(order.begin(), order.end());
-  panel_bytes_ = static_cast<std::size_t>(quantised_panel_bytes(quant_, inputs_, kernels.nr));
+  panel_bytes_ = panel_bytes(kernels, quant_, inputs_);
   std::vector<std::int64_t> outputs;
   for (const QuantizedRows* source : parts) outputs.push_back(source->outputs());
   lay_out(outputs);
@@ -100,11 +113,20 @@ PackedWeight::PackedWeight(const Kernels& kernels, std::span<const QuantizedRows
   }
 }
 
+std::size_t PackedWeight::nbytes_of(const Kernels& kernels, std::span<const std::int64_t> outputs,
+                                    std::int64_t inputs, DataType kept, const QuantFormat& quant) {
+  const std::size_t panel =
+      quant ? panel_bytes(kernels, quant, inputs) : panel_bytes(kernels, format_of(kept), inputs);
+  std::int64_t count = 0;
+  for (const std::int64_t rows : outputs) count += panel_count(kernels, rows);
+  return static_cast<std::size_t>(count) * panel;
+}
+
 void PackedWeight::lay_out(std::span<const std::int64_t> outputs) {
   std::int64_t count = 0;
   for (const std::int64_t rows : outputs) {
     parts_.push_back({rows, count});
-    count += (rows + kernels_.nr - 1) / kernels_.nr;
+    count += panel_count(kernels_, rows);
   }
   memory_ = host_memory(static_cast<std::size_t>(count) * panel_bytes_);
 }
@@ -173,7 +195,7 @@ DataType PackedWeight::dtype() const {
 }
 
 std::int64_t PackedWeight::panels(std::size_t part) const noexcept {
-  return (parts_[part].outputs + kernels_.nr - 1) / kernels_.nr;
+  return panel_count(kernels_, parts_[part].outputs);
 }
 
 const std::byte* PackedWeight::panel(std::size_t part, std::int64_t index) const noexcept {

@@ -21,6 +21,10 @@ class PackedWeight final : public Weight {
   PackedWeight(const Kernels& kernels, std::span<const QuantizedRows* const> parts,
                DataType compute, bool int8_activations, const RowsPacked& packed);
 
+  // As Ops::packed_bytes.
+  static std::size_t nbytes_of(const Kernels& kernels, std::span<const std::int64_t> outputs,
+                               std::int64_t inputs, DataType kept, const QuantFormat& quant);
+
   std::int64_t inputs() const override { return inputs_; }
   std::size_t parts() const override { return parts_.size(); }
   std::int64_t outputs(std::size_t part) const override { return parts_[part].outputs; }

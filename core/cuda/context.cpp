@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 
 #include "infinilm/error.hpp"
 
@@ -120,6 +121,7 @@ void* Context::try_allocate(std::size_t nbytes) {
   return cudaMalloc(&memory, nbytes) == cudaSuccess ? memory : nullptr;
 }
 void* Context::allocate(std::size_t nbytes) { return try_allocate(nbytes); }
+Room Context::room() const { return {}; }
 void Context::free(void* memory) noexcept { cudaFree(memory); }
 void Context::upload(const void* from, void* to, std::size_t nbytes) {
   if (nbytes > 0) std::memcpy(to, from, nbytes);
@@ -133,6 +135,16 @@ void Context::let_wait(std::uintptr_t) {}
 void Context::catch_up(std::uintptr_t) {}
 
 #else
+
+namespace {
+
+cudaMemPool_t default_pool(int device) {
+  cudaMemPool_t pool = nullptr;
+  check_cuda(cudaDeviceGetDefaultMemPool(&pool, device), "opening the memory pool");
+  return pool;
+}
+
+}  // namespace
 
 Context::Context(int device) : device_(device), staging_(new Staging) {
   int count = 0;
@@ -150,13 +162,12 @@ Context::Context(int device) : device_(device), staging_(new Staging) {
   check<Error>(major >= 8, "device \"cuda:", device,
                "\": expected compute capability 8.0 or newer (Ampere), found ", major, '.', minor);
   overlaps_ = major >= 9;
+  has_own_memory_ = attribute(cudaDevAttrIntegrated) == 0 && !std::filesystem::exists("/dev/dxg");
   multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount);
   shared_limit_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
   // Memory that was freed stays in the pool: steps ask for the same sizes again and again.
-  cudaMemPool_t pool = nullptr;
-  check_cuda(cudaDeviceGetDefaultMemPool(&pool, device), "opening the memory pool");
   std::uint64_t keep = ~std::uint64_t{0};
-  check_cuda(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep),
+  check_cuda(cudaMemPoolSetAttribute(default_pool(device), cudaMemPoolAttrReleaseThreshold, &keep),
              "setting up the memory pool");
   check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   check_cuda(cudaEventCreateWithFlags(&order_, cudaEventDisableTiming), "making an event");
@@ -188,21 +199,25 @@ void* Context::allocate(std::size_t nbytes) {
   void* memory = try_allocate(nbytes);
   if (memory == nullptr && !recording_) {
     // What the pool keeps may lie in pieces: give it back, and try once more.
-    cudaMemPool_t pool = nullptr;
-    check_cuda(cudaDeviceGetDefaultMemPool(&pool, device_), "opening the memory pool");
     synchronize();
-    check_cuda(cudaMemPoolTrimTo(pool, 0), "giving unused memory back");
+    check_cuda(cudaMemPoolTrimTo(default_pool(device_), 0), "giving unused memory back");
     memory = try_allocate(nbytes);
   }
   if (memory != nullptr) return memory;
-  std::size_t available = 0, total = 0;
-  check_cuda(cudaMemGetInfo(&available, &total), "asking for free memory");
-  const auto megabytes = [](std::size_t bytes) { return bytes >> 20; };
-  throw Error(concat("CUDA: out of memory on \"cuda:", device_, "\": asked for ", nbytes,
-                     " bytes (", megabytes(nbytes), " MiB), ", megabytes(available), " MiB of ",
-                     megabytes(total),
-                     " MiB are free; a shorter context, a smaller batch, "
-                     "quantised weights or a narrower KV cache would need less"));
+  throw out_of_memory(Device(DeviceType::CUDA, device_), nbytes, room());
+}
+
+Room Context::room() const {
+  Room room;
+  check_cuda(cudaMemGetInfo(&room.free, &room.total), "asking for free memory");
+  const cudaMemPool_t pool = default_pool(device_);
+  std::uint64_t reserved = 0, used = 0;
+  check_cuda(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved),
+             "asking what the memory pool keeps");
+  check_cuda(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used),
+             "asking what is used of the memory pool");
+  room.free += static_cast<std::size_t>(reserved - std::min(used, reserved));
+  return room;
 }
 
 void Context::free(void* memory) noexcept {

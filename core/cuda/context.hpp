@@ -18,6 +18,7 @@
 #include <cuda_runtime.h>
 #endif
 
+#include "base/device_memory.hpp"
 #include "infinilm/tensor.hpp"
 
 namespace infinilm::cuda {
@@ -66,9 +67,12 @@ class Context {
     std::lock_guard<std::recursive_mutex> lock_;
   };
 
-  // Memory of the device, 256-byte aligned, not initialised; ordered with the stream. Error if there is not enough: asked for,
-  // free, in use.
+  // Memory of the device, 256-byte aligned, not initialised; ordered with the stream. OutOfMemory if there is not enough.
   void* allocate(std::size_t nbytes);
+  // What is free, together with what the pool keeps and nobody uses.
+  Room room() const;
+  // Neither the host's, whose system may find more by letting go of files, nor spilt into it by the system (WSL).
+  bool has_own_memory() const noexcept { return has_own_memory_; }
   void free(void* memory) noexcept;
   // At least `nbytes` of a scratch buffer. Two operations on the stream can share one. Grows only outside of recordings.
   std::byte* scratch(Scratch& buffer, std::size_t nbytes);
@@ -135,7 +139,9 @@ class Context {
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 1;
   std::size_t shared_limit_ = 0;
-  bool overlaps_ = false;  // compute capability 9: a kernel may start before the previous one has ended
+  bool has_own_memory_ = false;
+  bool overlaps_ =
+      false;  // compute capability 9: a kernel may start before the previous one has ended
   std::atomic<bool> recording_ = false;
   std::int64_t epoch_ = 0;
   // More than kernels can be under way at once.

@@ -75,6 +75,13 @@ std::shared_ptr<Buffer> OpsCuda::allocate(std::size_t nbytes) {
   return std::make_shared<Buffer>(memory, nbytes, device(), std::move(owner));
 }
 
+std::optional<Room> OpsCuda::room() {
+  if (!context_->has_own_memory()) return std::nullopt;
+  synchronize();  // memory is freed in the stream's order
+  const Context::Use use(*context_);
+  return context_->room();
+}
+
 void OpsCuda::upload(const void* host, void* to, std::size_t nbytes) {
   const Context::Use use(*context_);
   flush();
@@ -206,6 +213,11 @@ std::unique_ptr<Weight> OpsCuda::pack_quantized(std::span<const QuantizedRows* c
         "activations=\"int8\" is not supported on CUDA; leave it out: x counts exactly then");
   submit();
   return std::make_unique<CudaWeight>(context_, parts, compute, packed);
+}
+
+std::size_t OpsCuda::packed_bytes(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                                  DataType kept, const QuantFormat& quant) const {
+  return CudaWeight::nbytes_of(outputs, inputs, kept, quant);
 }
 
 Tensor OpsCuda::unpack(const Weight& weight, std::size_t part) {
@@ -384,9 +396,9 @@ const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t st
 void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride,
                              const MatrixView& w, DataType type, bool residual, Matrix y) {
   const std::int64_t size = type == DataType::F32 ? 4 : 2;
-  const bool done = library_->multiply(context_->stream(), type, x.rows, w.outputs, x.cols,
-                                       prepared, stride, w.data, w.row_bytes / size,
-                                       residual ? 1.0f : 0.0f, y.data, y.stride);
+  const bool done =
+      library_->multiply(context_->stream(), type, x.rows, w.outputs, x.cols, prepared, stride,
+                         w.data, w.row_bytes / size, residual ? 1.0f : 0.0f, y.data, y.stride);
   if (done) return;
   Product p;
   p.x = x.data;
@@ -415,7 +427,8 @@ void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
   slab.layout = layout_of(type);
   slab.inputs = w.inputs;
   slab.row_bytes = (x.cols + 7) / 8 * 8 * size;
-  const std::int64_t most = std::max<std::int64_t>(1, kSlabBytes / (slab.row_bytes * kSlabRows)) * kSlabRows;
+  const std::int64_t most =
+      std::max<std::int64_t>(1, kSlabBytes / (slab.row_bytes * kSlabRows)) * kSlabRows;
   const std::int64_t rows = std::min<std::int64_t>(most, w.outputs);
   std::byte* memory = context_->scratch(slab_, static_cast<std::size_t>(rows * slab.row_bytes));
   slab.data = memory;

@@ -33,6 +33,7 @@ class OpsCuda final : public Ops {
 
   Device device() const override { return Device(DeviceType::CUDA, context_->device()); }
   std::shared_ptr<Buffer> allocate(std::size_t nbytes) override;
+  std::optional<Room> room() override;
   void upload(const void* host, void* to, std::size_t nbytes) override;
   void download(const void* from, void* host, std::size_t nbytes) override;
   void copy_bytes(const void* from, void* to, std::size_t nbytes) override;
@@ -50,6 +51,8 @@ class OpsCuda final : public Ops {
   std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
                                          DataType compute, bool int8_activations,
                                          const RowsPacked& packed) override;
+  std::size_t packed_bytes(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                           DataType kept, const QuantFormat& quant) const override;
   Tensor unpack(const Weight& weight, std::size_t part) override;
   QuantizedMatrix unpack_quantized(const Weight& weight, std::size_t part) override;
 

@@ -31,7 +31,7 @@ struct Product {
   // x rounded already, if not null; zeros behind the columns. For quantised weights as round_for_codes leaves it, with its notes.
   const std::uint16_t* rounded = nullptr;
   std::int64_t rounded_stride = 0;  // a multiple of 8
-  const Note* notes = nullptr;  // [runs, note_stride]
+  const Note* notes = nullptr;      // [runs, note_stride]
   int runs = 0, note_stride = 0;
   int rows = 0;
   DataType compute = DataType::F32;  // BF16, F16: x is rounded, and multiplied on tensor cores

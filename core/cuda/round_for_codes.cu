@@ -43,7 +43,9 @@ CodeRows round_for_codes(Context& context, const Matrix& x, int run, std::byte* 
   const CodeRows to = {reinterpret_cast<std::uint16_t*>(memory), stride,
                        reinterpret_cast<Note*>(memory + bytes_of_x(x)),
                        static_cast<int>(stride / run), static_cast<int>(x.rows)};
-  const auto kernel = run == 32 ? round_kernel<32> : run == 64 ? round_kernel<64> : round_kernel<128>;
+  const auto kernel = run == 32   ? round_kernel<32>
+                      : run == 64 ? round_kernel<64>
+                                  : round_kernel<128>;
   constexpr std::int64_t kPer = kThreads * 4;
   const dim3 grid(static_cast<unsigned>((stride + kPer - 1) / kPer), static_cast<unsigned>(x.rows));
   context.launch(kernel, grid, kThreads, 0, x.data, x.stride, static_cast<int>(x.cols), to);

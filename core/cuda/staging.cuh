@@ -15,8 +15,7 @@ __device__ __forceinline__ float4 load_four(const float* x) {
 
 // All columns, normalised. A thread keeps what it has read until the sum of squares is known.
 template <int kThreads, class Sums>
-__device__ __forceinline__ void stage_normed(const Product& p, int count,
-                                             const StagedX<Sums>& to) {
+__device__ __forceinline__ void stage_normed(const Product& p, int count, const StagedX<Sums>& to) {
   constexpr int kHold = kMostNormed / (kThreads * 4);
   const int inputs = p.parts[0].matrix.inputs, begin = static_cast<int>(threadIdx.x) * 4;
   for (int r = 0; r < p.rows; ++r) {

@@ -13,26 +13,35 @@ namespace {
 
 constexpr std::size_t kRunBytes = std::size_t{1} << 24;
 
-Layout layout_of(DataType dtype) {
-  switch (dtype) {
-    case DataType::F32:
-      return Layout::F32;
-    case DataType::F16:
-      return Layout::F16;
-    case DataType::BF16:
-      return Layout::Bf16;
-    default:
-      throw ValueError(
-          concat("expected a weight of float32, float16 or bfloat16, found ", name_of(dtype)));
-  }
-}
-
 std::int64_t row_bytes(Layout layout, std::int64_t inputs) {
   const std::int64_t bytes = inputs * (layout == Layout::F32 ? 4 : 2);
   return (bytes + 15) / 16 * 16;
 }
 
 std::int64_t tile_count(std::int64_t outputs) { return (outputs + kTileRows - 1) / kTileRows; }
+
+// A view of no part yet: as much as all parts have in common.
+MatrixView common_view(std::int64_t inputs, Layout layout, const QuantFormat& quant) {
+  MatrixView view;
+  view.inputs = static_cast<int>(inputs);
+  view.layout = layout;
+  if (quant) {
+    view.unit = unit_layout(quant, inputs);
+  } else {
+    view.row_bytes = row_bytes(layout, inputs);
+  }
+  return view;
+}
+
+// What a part takes, with what lies between it and the next one.
+std::size_t part_bytes(const MatrixView& view, std::int64_t outputs) {
+  const bool is_quantised = view.unit.units > 0;
+  const std::int64_t bytes =
+      is_quantised ? tile_count(outputs) * view.unit.tile_bytes() : outputs * view.row_bytes;
+  return (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
+}
+
+Layout layout_of(const QuantFormat& quant) { return quant.bits == 4 ? Layout::Q4 : Layout::Q8; }
 
 // Frees on every way out of a block.
 class Temporary {
@@ -147,6 +156,20 @@ class TileRow {
 
 }  // namespace
 
+Layout layout_of(DataType dtype) {
+  switch (dtype) {
+    case DataType::F32:
+      return Layout::F32;
+    case DataType::F16:
+      return Layout::F16;
+    case DataType::BF16:
+      return Layout::Bf16;
+    default:
+      throw ValueError(
+          concat("expected a weight of float32, float16 or bfloat16, found ", name_of(dtype)));
+  }
+}
+
 CudaWeight::CudaWeight(std::shared_ptr<Context> context, std::span<const Tensor> parts,
                        DataType compute, const PartPacked& packed)
     : context_(std::move(context)),
@@ -170,7 +193,7 @@ CudaWeight::CudaWeight(std::shared_ptr<Context> context,
                        const RowsPacked& packed)
     : context_(std::move(context)),
       inputs_(parts.front()->inputs()),
-      layout_(parts.front()->format().bits == 4 ? Layout::Q4 : Layout::Q8),
+      layout_(layout_of(parts.front()->format())),
       quant_(parts.front()->format()),
       compute_(compute) {
   std::vector<std::int64_t> outputs;
@@ -207,21 +230,20 @@ DataType CudaWeight::dtype() const {
   }
 }
 
+std::size_t CudaWeight::nbytes_of(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                                  DataType kept, const QuantFormat& quant) {
+  const MatrixView view = common_view(inputs, quant ? layout_of(quant) : layout_of(kept), quant);
+  std::size_t total = 0;
+  for (const std::int64_t rows : outputs) total += part_bytes(view, rows);
+  return total;
+}
+
 void CudaWeight::allocate(std::span<const std::int64_t> outputs) {
-  MatrixView view;
-  view.inputs = static_cast<int>(inputs_);
-  view.layout = layout_;
-  if (quant_) {
-    view.unit = unit_layout(quant_, inputs_);
-  } else {
-    view.row_bytes = row_bytes(layout_, inputs_);
-  }
+  MatrixView view = common_view(inputs_, layout_, quant_);
   std::vector<std::size_t> begins;
   for (const std::int64_t rows : outputs) {
     begins.push_back(nbytes_);
-    const std::int64_t bytes =
-        quant_ ? tile_count(rows) * view.unit.tile_bytes() : rows * view.row_bytes;
-    nbytes_ += (static_cast<std::size_t>(bytes) + 255) / 256 * 256;
+    nbytes_ += part_bytes(view, rows);
   }
   const std::size_t order_begin = nbytes_;
   nbytes_ += input_order_.size() * sizeof(std::int32_t);

@@ -11,6 +11,9 @@
 
 namespace infinilm::cuda {
 
+// Of rows of float32, float16 or bfloat16; ValueError for others.
+Layout layout_of(DataType dtype);
+
 class CudaWeight final : public Weight {
  public:
   // As Ops::pack. Rows go over in runs, through pinned memory. The context is in use only while a run is sent: `packed` is called
@@ -21,6 +24,10 @@ class CudaWeight final : public Weight {
   CudaWeight(std::shared_ptr<Context> context, std::span<const QuantizedRows* const> parts,
              DataType compute, const RowsPacked& packed);
   ~CudaWeight() override;
+
+  // As Ops::packed_bytes.
+  static std::size_t nbytes_of(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                               DataType kept, const QuantFormat& quant);
 
   std::int64_t inputs() const override { return inputs_; }
   std::size_t parts() const override { return parts_.size(); }

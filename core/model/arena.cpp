@@ -1,9 +1,12 @@
 #include "model/arena.hpp"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
+
+#include "infinilm/error.hpp"
 
 namespace infinilm {
 namespace {
@@ -40,13 +43,39 @@ struct Arena::State {
     free[memory->nbytes()].push_back({std::move(memory), step});
   }
 
+  // False if nothing lay idle.
+  bool give_back() {
+    std::map<std::size_t, std::vector<Free>> idle;  // freed after the unlock
+    const std::lock_guard lock(mutex);
+    idle.swap(free);
+    return std::ranges::any_of(idle, [](const auto& list) { return !list.second.empty(); });
+  }
+
+  std::shared_ptr<Buffer> allocate(std::size_t size) {
+    try {
+      return ops->allocate(size);
+    } catch (const OutOfMemory&) {
+      const std::shared_ptr<State> idle = spare.lock();
+      if (!idle || !idle->give_back()) throw;
+    }
+    return ops->allocate(size);
+  }
+
   std::shared_ptr<Ops> ops;
   std::mutex mutex;
   std::map<std::size_t, std::vector<Free>> free;
   std::int64_t step = 0;
+  std::weak_ptr<State> spare;  // whose idle memory is given back in need: its own, or another's
 };
 
-Arena::Arena(std::shared_ptr<Ops> ops) : state_(std::make_shared<State>(std::move(ops))) {}
+Arena::Arena(std::shared_ptr<Ops> ops) : state_(std::make_shared<State>(std::move(ops))) {
+  state_->spare = state_;
+}
+
+Arena::Arena(std::shared_ptr<Ops> ops, const Arena& spare)
+    : state_(std::make_shared<State>(std::move(ops))) {
+  state_->spare = spare.state_;
+}
 
 std::shared_ptr<Buffer> Arena::get(std::size_t nbytes) { return lend(nbytes, size_class(nbytes)); }
 
@@ -54,7 +83,7 @@ std::shared_ptr<Buffer> Arena::get_exact(std::size_t nbytes) { return lend(nbyte
 
 std::shared_ptr<Buffer> Arena::lend(std::size_t nbytes, std::size_t size) {
   std::shared_ptr<Buffer> memory = state_->take(size);
-  if (!memory) memory = state_->ops->allocate(size);
+  if (!memory) memory = state_->allocate(size);
   void* data = memory->data();
   const Device device = memory->device();
   // The handed-out buffer borrows from `memory`; dropping it returns the memory to the list.
@@ -63,6 +92,8 @@ std::shared_ptr<Buffer> Arena::lend(std::size_t nbytes, std::size_t size) {
   });
   return std::make_shared<Buffer>(data, nbytes, device, std::move(lease));
 }
+
+void Arena::give_back() { state_->give_back(); }
 
 void Arena::end_step() {
   std::vector<std::shared_ptr<Buffer>> old;  // freed after the unlock

@@ -13,12 +13,16 @@ namespace infinilm {
 class Arena {
  public:
   explicit Arena(std::shared_ptr<Ops> ops);
+  // One that keeps its own memory whatever happens; where the device has none left, what lies idle in `spare` is given back.
+  Arena(std::shared_ptr<Ops> ops, const Arena& spare);
   // At least `nbytes`, of memory rounded up so that near sizes share it.
   std::shared_ptr<Buffer> get(std::size_t nbytes);
   // Just `nbytes`: for what is asked for again and again in one size.
   std::shared_ptr<Buffer> get_exact(std::size_t nbytes);
   // Marks the end of a step: memory that no recent step has used is given back to the system.
   void end_step();
+  // Gives back at once what nobody holds. An arena does so by itself where the device has too little left.
+  void give_back();
 
  private:
   struct State;

@@ -49,6 +49,10 @@ bool ImportedModules::holds(const std::vector<ParameterInfo>& matrices) const {
   return first;
 }
 
+QuantFormat ImportedModules::format(const std::vector<ParameterInfo>& matrices) const {
+  return format_of(*scheme_of(matrices.front()), matrices.front().shape[1]);
+}
+
 std::vector<std::unique_ptr<QuantizedRows>> ImportedModules::open(
     const std::vector<ParameterInfo>& matrices) const {
   std::vector<std::unique_ptr<QuantizedRows>> rows;

@@ -24,6 +24,8 @@ class ImportedModules {
 
   // Whether matrices that share their input are quantised already; ValueError if only some of them are.
   bool holds(const std::vector<ParameterInfo>& matrices) const;
+  // What they are quantised to, if so.
+  QuantFormat format(const std::vector<ParameterInfo>& matrices) const;
   // Those, if so. ValueError also if they are not of one format, or their inputs not in one order.
   std::vector<std::unique_ptr<QuantizedRows>> open(
       const std::vector<ParameterInfo>& matrices) const;

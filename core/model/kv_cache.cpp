@@ -7,6 +7,8 @@
 
 namespace infinilm {
 
+std::size_t block_count(std::size_t tokens) noexcept { return (tokens + kKvBlock - 1) / kKvBlock; }
+
 KvCacheState::KvCacheState(std::shared_ptr<const void> owner, Arena arena, KvLayout layout,
                            std::size_t batch_size)
     : owner_(std::move(owner)), arena_(std::move(arena)), layout_(layout), slots_(batch_size) {
@@ -20,7 +22,18 @@ KvCacheState::Use::Use(KvCacheState& cache) : cache_(cache) {
       "other thread) a cache of its own: model.new_cache()");
 }
 
-KvCacheState::Use::~Use() { cache_.used_.store(false); }
+KvCacheState::Use::~Use() {
+  {
+    const std::lock_guard lock(cache_.mutex_);
+    for (Slot& slot : cache_.slots_) cache_.trim(slot);
+  }
+  cache_.used_.store(false);
+}
+
+void KvCacheState::trim(Slot& slot) noexcept {
+  slot.blocks.resize(block_count(slot.tokens.size()));
+  slot.pointers.resize(slot.blocks.size());
+}
 
 const KvCacheState::Slot& KvCacheState::at(std::size_t slot) const {
   check<IndexError>(slot < slots_.size(), "slot ", slot, " of a KV cache for ", slots_.size(),
@@ -46,24 +59,23 @@ void KvCacheState::truncate(std::size_t length, std::size_t slot) {
         " in slot ", slot);
   Slot& s = slots_[slot];
   s.tokens.resize(length);
-  s.blocks.resize((length + kKvBlock - 1) / kKvBlock);
-  s.pointers.resize(s.blocks.size());
+  trim(s);
 }
 
 std::size_t KvCacheState::nbytes() const {
   const std::lock_guard lock(mutex_);
   std::size_t blocks = 0;
   for (const Slot& s : slots_) blocks += s.blocks.size();
-  return blocks * block_bytes();
+  return blocks * layout_.block_bytes();
 }
 
 std::span<std::byte* const> KvCacheState::reserve(std::size_t slot, std::size_t count) {
   const std::lock_guard lock(mutex_);
   at(slot);
   Slot& s = slots_[slot];
-  const std::size_t blocks = (s.tokens.size() + count + kKvBlock - 1) / kKvBlock;
+  const std::size_t blocks = block_count(s.tokens.size() + count);
   while (s.blocks.size() < blocks) {
-    std::shared_ptr<Buffer> block = arena_.get_exact(block_bytes());
+    std::shared_ptr<Buffer> block = arena_.get_exact(layout_.block_bytes());
     s.pointers.reserve(s.blocks.size() + 1);
     s.blocks.push_back(std::move(block));
     s.pointers.push_back(s.blocks.back()->data());

@@ -18,7 +18,12 @@ struct KvLayout {
   DataType dtype = DataType::F32;
   std::size_t layer_bytes = 0;
   std::size_t layers = 0;
+
+  std::size_t block_bytes() const noexcept { return layers * layer_bytes; }
 };
+
+// Blocks that so many tokens of a sequence lie in.
+std::size_t block_count(std::size_t tokens) noexcept;
 
 class KvCacheState {
  public:
@@ -34,7 +39,8 @@ class KvCacheState {
   void truncate(std::size_t length, std::size_t slot);
   std::size_t nbytes() const;
 
-  // Held by the one forward pass that uses the cache; Error if another does.
+  // Held by the one forward pass that uses the cache; Error if another does. What was reserved and not committed is let go at the
+  // end.
   class Use {
    public:
     explicit Use(KvCacheState& cache);
@@ -58,7 +64,8 @@ class KvCacheState {
     std::vector<std::byte*> pointers;  // to the blocks' memory
   };
   const Slot& at(std::size_t slot) const;
-  std::size_t block_bytes() const noexcept { return layout_.layers * layout_.layer_bytes; }
+  // Lets go of blocks that hold no tokens.
+  void trim(Slot& slot) noexcept;
 
   std::shared_ptr<const void> owner_;
   Arena arena_;

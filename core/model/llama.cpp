@@ -43,6 +43,11 @@ std::shared_ptr<KvCacheState> Llama::new_cache(std::size_t batch_size, DataType 
                                         KvLayout{dtype, layer_bytes, layers_.size()}, batch_size);
 }
 
+void Llama::give_back() const {
+  decode_.forget();
+  arena_.give_back();
+}
+
 Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
                       const Shape& leading) const {
   Shape shape = leading;

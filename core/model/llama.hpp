@@ -33,6 +33,9 @@ class Llama {
   // The owner() of its caches, which may outlive it.
   const void* identity() const noexcept { return identity_.get(); }
 
+  // Gives memory back that no step holds: for when the device has too little left.
+  void give_back() const;
+
   // Runs the rows of `step.batch` and returns the logits of `logit_rows` (indices into T, ascending), [rows, V]
   // on hooks and in the result shaped as `leading` + [V].
   Tensor forward(Step& step, std::span<const std::int64_t> logit_rows, const Shape& leading) const;

@@ -6,6 +6,7 @@
 #include "infinilm/model.hpp"
 #include "io/checkpoint.hpp"
 #include "model/llama.hpp"
+#include "model/memory_advice.hpp"
 #include "model/parameters.hpp"
 #include "model/save.hpp"
 
@@ -73,8 +74,9 @@ void pick_logit_rows(Request& request, std::size_t keep) {
 }
 
 // Runs `request` on `cache`, which gains its tokens if all goes well.
-Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
-           std::int64_t step_number, Request request, KvCacheState& cache, Frontend& frontend) {
+Tensor run_step(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
+                std::int64_t step_number, Request request, KvCacheState& cache,
+                Frontend& frontend) {
   const LlamaConfig& config = llama.config();
   check(cache.owner() == llama.identity(),
         "this KV cache belongs to another model; make one with model.new_cache()");
@@ -103,6 +105,25 @@ Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
   }
   llama.arena().end_step();
   return logits;
+}
+
+// The same. Where memory runs out, all that the step had is given back first, then said what would fit.
+Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
+           std::int64_t step_number, Request request, KvCacheState& cache, Frontend& frontend) {
+  const std::vector<std::size_t> slots = request.slots;
+  StepSize size{{},
+                request.batch.rows(),
+                static_cast<std::int64_t>(request.logit_rows.size()),
+                cache.layout()};
+  try {
+    return run_step(llama, hooks, step_number, std::move(request), cache, frontend);
+  } catch (const OutOfMemory& error) {
+    llama.give_back();
+    for (const std::size_t slot : slots) size.past.push_back(cache.length(slot));
+    const std::optional<Room> room = llama.ops().room();
+    throw OutOfMemory(
+        concat(error.what(), "; ", step_advice(llama.config(), size, llama.ops(), room)));
+  }
 }
 
 Request request_from(const Tensor& input_ids) {

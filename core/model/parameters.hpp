@@ -2,12 +2,17 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "infinilm/config.hpp"
 #include "infinilm/model.hpp"
+#include "infinilm/tensor.hpp"
 
 namespace infinilm {
+
+using StateDict = std::map<std::string, Tensor>;
 
 inline constexpr const char* kEmbedTokens = "model.embed_tokens.weight";
 inline constexpr const char* kFinalNorm = "model.norm.weight";

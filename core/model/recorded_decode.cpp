@@ -44,6 +44,12 @@ bool RecordedDecode::suits(const Step& step, std::size_t logit_rows) noexcept {
   return !step.is_watched() && rows == step.batch.sequences.size() && rows == logit_rows;
 }
 
+void RecordedDecode::forget() {
+  std::vector<std::shared_ptr<Entry>> all;  // dropped after the unlock
+  const std::lock_guard lock(mutex_);
+  all.swap(entries_);
+}
+
 std::shared_ptr<RecordedDecode::Entry> RecordedDecode::entry_for(const Step& step) {
   const std::lock_guard lock(mutex_);
   const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const auto& entry) {
@@ -64,7 +70,7 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
   const std::shared_ptr<Entry> entry = entry_for(step);
   const std::lock_guard lock(entry->mutex);
   Entry& e = *entry;
-  if (!e.arena) e.arena = std::make_unique<Arena>(ops_);
+  if (!e.arena) e.arena = std::make_unique<Arena>(ops_, step.own_arena());
   const Inside inside(step, *e.arena);
   if (e.steps == 0) e.angles = step.make(2 * rotary.half());
   const RopeTables rope = rotary.tables(step.ops, step.batch.sequences, e.angles.view());

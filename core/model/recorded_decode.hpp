@@ -26,6 +26,8 @@ class RecordedDecode {
   // `body` runs such a step on tables of the device and gives its logits. Returns a copy of them.
   Tensor run(Step& step, const RotaryEmbedding& rotary,
              const std::function<Activation(const RopeTables&)>& body);
+  // Lets go of all recordings, with their memory, that no step uses now.
+  void forget();
 
  private:
   struct Entry;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -10,7 +11,9 @@
 #include "infinilm/error.hpp"
 #include "io/mapped_file.hpp"
 #include "model/imported.hpp"
+#include "model/memory_advice.hpp"
 #include "model/parameters.hpp"
+#include "model/weight_plan.hpp"
 #include "quant/quantized_rows.hpp"
 
 namespace infinilm {
@@ -65,25 +68,26 @@ void review(const LlamaConfig& config, const StateDict& state, const ImportedMod
 // Takes the parameters of one model out of a state dict that has passed the review.
 class Loader {
  public:
-  Loader(const LlamaConfig& config, const Quantization& quantization, const StateDict& state,
-         const ImportedModules& imported, Ops& ops, const ProgressCallback& progress)
+  Loader(const LlamaConfig& config, bool int8_activations, const StateDict& state,
+         const ImportedModules& imported, const WeightPlan& plan, Ops& ops,
+         const ProgressCallback& progress)
       : config_(config),
-        quantization_(quantization),
+        int8_activations_(int8_activations),
         state_(state),
         imported_(imported),
+        plan_(plan),
         ops_(ops),
-        progress_(progress),
-        of_layer_(layer_parameters(config)) {
+        progress_(progress) {
     for (const auto& [name, tensor] : state) total_ += tensor.nbytes();
   }
 
   LlamaWeights load() {
     LlamaWeights w;
-    w.embedding = vocabulary(embedding_parameter(config_));
+    w.embedding = weight(plan_.embedding());
     w.layers.reserve(config_.num_hidden_layers);
     for (std::size_t i = 0; i < config_.num_hidden_layers; ++i) w.layers.push_back(layer(i));
     w.final_norm = vector(kFinalNorm);
-    if (!config_.tie_word_embeddings) w.head = vocabulary(head_parameters(config_).back());
+    if (!config_.tie_word_embeddings) w.head = weight(plan_.head());
     if (progress_) progress_(total_, total_);
     return w;
   }
@@ -103,18 +107,12 @@ class Loader {
     return {stored, to_f32(stored).to(ops_.device())};
   }
 
-  // The embedding or the head.
-  std::unique_ptr<Weight> vocabulary(const ParameterInfo& matrix) {
-    if (imported_.holds({matrix})) return pack_imported({matrix});
-    if (!quantization_) return pack({matrix});
-    return pack_rounded({matrix}, by_rows(8, matrix.shape[1]));
-  }
-
-  // Matrices that share their input.
-  std::unique_ptr<Weight> linear(const std::vector<ParameterInfo>& matrices) {
-    if (imported_.holds(matrices)) return pack_imported(matrices);
-    if (!quantization_) return pack(matrices);
-    return pack_rounded(matrices, format_of(quantization_, matrices.front().shape[1]));
+  std::unique_ptr<Weight> weight(const Stack& stack) {
+    if (imported_.holds(stack.matrices)) return pack_imported(stack.matrices);
+    if (const QuantFormat format = plan_.rounding(stack)) {
+      return pack_rounded(stack.matrices, format);
+    }
+    return pack(stack.matrices, plan_.kept_dtype(stack));
   }
 
   std::unique_ptr<Weight> pack_imported(const std::vector<ParameterInfo>& matrices) {
@@ -145,7 +143,7 @@ class Loader {
                                          const RowsPacked& packed) {
     std::vector<const QuantizedRows*> parts;
     for (const auto& part : rows) parts.push_back(part.get());
-    return ops_.pack_quantized(parts, config_.dtype, quantization_.int8_activations, packed);
+    return ops_.pack_quantized(parts, config_.dtype, int8_activations_, packed);
   }
 
   void done_with_rows(const Tensor& matrix, std::int64_t begin, std::int64_t end) {
@@ -153,11 +151,13 @@ class Loader {
     done_with(matrix, static_cast<std::size_t>(begin) * row, static_cast<std::size_t>(end) * row);
   }
 
-  std::unique_ptr<Weight> pack(const std::vector<ParameterInfo>& matrices) {
+  std::unique_ptr<Weight> pack(const std::vector<ParameterInfo>& matrices, DataType kept) {
     std::vector<Tensor> parts;
-    for (const ParameterInfo& m : matrices)
-      parts.push_back(state_.at(m.name).to(Device()).contiguous());
-    if (config_.dtype == DataType::F32) widen_unless_alike(parts);
+    for (const ParameterInfo& m : matrices) {
+      const Tensor stored = state_.at(m.name).to(Device()).contiguous();
+      const bool is_widened = kept == DataType::F32 && stored.dtype() != DataType::F32;
+      parts.push_back(is_widened ? to_f32(stored) : stored);
+    }
     std::vector<std::size_t> read(parts.size(), 0);
     return ops_.pack(parts, config_.dtype, [&](std::size_t p, std::size_t, std::size_t end) {
       // Of the stored tensor, whatever was made of it.
@@ -168,25 +168,10 @@ class Loader {
     });
   }
 
-  // What is kept as it is stored must be of one type.
-  static void widen_unless_alike(std::vector<Tensor>& parts) {
-    const auto is_alike = [&](const Tensor& t) { return t.dtype() == parts.front().dtype(); };
-    if (std::all_of(parts.begin(), parts.end(), is_alike)) return;
-    for (Tensor& part : parts) part = to_f32(part);
-  }
-
-  ParameterInfo matrix(std::size_t layer, const std::string& name) const {
-    const auto named = [&](const ParameterInfo& p) { return p.name == name; };
-    const auto found = std::find_if(of_layer_.begin(), of_layer_.end(), named);
-    return {layer_parameter(layer, name), found->shape};
-  }
-
-  Linear linear(std::size_t layer, const std::vector<std::string>& names, bool bias) {
+  Linear linear(std::size_t layer, std::span<const char* const> names, bool bias) {
     Linear result;
-    std::vector<ParameterInfo> matrices;
-    for (const std::string& name : names) matrices.push_back(matrix(layer, name + ".weight"));
-    result.weight = linear(matrices);
-    for (const std::string& name : names) {
+    result.weight = weight(plan_.linear(layer, names));
+    for (const std::string name : names) {
       if (bias) result.biases.push_back(vector(layer_parameter(layer, name + ".bias")));
     }
     for (const VectorParameter& b : result.biases) result.bias_pointers.push_back(b.data());
@@ -197,26 +182,25 @@ class Loader {
     const LlamaConfig& c = config_;
     LayerWeights w;
     w.input_norm = vector(layer_parameter(i, "input_layernorm.weight"));
-    w.qkv =
-        linear(i, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, c.attention_bias);
+    w.qkv = linear(i, kQkv, c.attention_bias);
     if (c.qk_norm) {
       w.q_norm = vector(layer_parameter(i, "self_attn.q_norm.weight"));
       w.k_norm = vector(layer_parameter(i, "self_attn.k_norm.weight"));
     }
-    w.o = linear(i, {"self_attn.o_proj"}, c.attention_output_bias);
+    w.o = linear(i, kO, c.attention_output_bias);
     w.post_attention_norm = vector(layer_parameter(i, "post_attention_layernorm.weight"));
-    w.gate_up = linear(i, {"mlp.gate_proj", "mlp.up_proj"}, c.mlp_bias);
-    w.down = linear(i, {"mlp.down_proj"}, c.mlp_bias);
+    w.gate_up = linear(i, kGateUp, c.mlp_bias);
+    w.down = linear(i, kDown, c.mlp_bias);
     return w;
   }
 
   const LlamaConfig& config_;
-  const Quantization& quantization_;
+  bool int8_activations_;
   const StateDict& state_;
   const ImportedModules& imported_;
+  const WeightPlan& plan_;
   Ops& ops_;
   const ProgressCallback& progress_;
-  std::vector<ParameterInfo> of_layer_;
   std::size_t done_ = 0;
   std::size_t total_ = 0;
 };
@@ -297,7 +281,22 @@ LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantiz
                           const ProgressCallback& progress) {
   const ImportedModules imported(config, state, source);
   review(config, state, imported, source);
-  return Loader(config, quantization, state, imported, ops, progress).load();
+  const WeightPlan plan(config, config.dtype, quantization, state, imported);
+  const std::optional<Room> room = ops.room();
+  const auto refusal = [&](const std::string& begin) {
+    return OutOfMemory(begin +
+                       weights_advice(config, quantization, state, imported, source, ops, room));
+  };
+  // Before gigabytes are read. What the plan counts is the least that is allocated.
+  if (room && plan.nbytes(ops) > room->free) {
+    throw refusal(concat("out of memory on ", quoted(ops.device().str()), ": "));
+  }
+  try {
+    return Loader(config, quantization.int8_activations, state, imported, plan, ops, progress)
+        .load();
+  } catch (const OutOfMemory& error) {
+    throw refusal(concat(error.what(), "; "));
+  }
 }
 
 void for_each_parameter(

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "infinilm/frontend.hpp"
 #include "infinilm/quantization.hpp"
 #include "model/linear.hpp"
+#include "model/parameters.hpp"
 #include "ops/ops.hpp"
 
 namespace infinilm {
@@ -36,13 +36,12 @@ struct LlamaWeights {
   std::size_t nbytes() const;
 };
 
-using StateDict = std::map<std::string, Tensor>;
-
 // Names of `state` that the model does not have, except those that HF ignores too (rotary buffers, a head that is tied).
 std::vector<std::string> unexpected_names(const LlamaConfig& config, const StateDict& state);
 
-// Checks every name, shape and dtype first (ValueError listing what is wrong, up to a few), allocates then. Matrices are
-// rounded as they are packed, if `quantization` says so. `source` names the file or the mapping in messages.
+// Checks every name, shape and dtype first (ValueError listing what is wrong, up to a few), and whether all of it can fit on the
+// device (OutOfMemory that says what would); allocates then. Matrices are rounded as they are packed, if `quantization` says so.
+// `source` names the file or the mapping in messages.
 LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantization,
                           const StateDict& state, const std::string& source, Ops& ops,
                           const ProgressCallback& progress);

@@ -107,6 +107,9 @@ class Ops : public DeviceMemory {
   virtual std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
                                                  DataType compute, bool int8_activations,
                                                  const RowsPacked& packed = nullptr) = 0;
+  // The nbytes() of a weight whose parts have so many outputs: one that pack() keeps in `kept`, or of `quant` if that is one.
+  virtual std::size_t packed_bytes(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                                   DataType kept, const QuantFormat& quant) const = 0;
   // The rows of one part again, as they are kept; of a quantised weight what they stand for, F32.
   virtual Tensor unpack(const Weight& weight, std::size_t part) = 0;
   // ValueError if the weight is not quantised.

@@ -1,13 +1,17 @@
 // A CUDA plug-in without CUDA, for tests: "cuda:0" and "cuda:1" are the CPU's operations on memory that the host cannot touch
 // but inside of them. Whoever takes a pointer of the device for one of the host's crashes. INFINILM_CUDA_PLUGIN names it.
+// INFINILM_TEST_DEVICE_BYTES, read whenever memory is asked for, says how much the devices have together.
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -23,26 +27,26 @@ namespace infinilm {
 namespace {
 
 constexpr int kDevices = 2;
-constexpr std::size_t kMostMemory = std::size_t{1} << 28;
+
+std::size_t device_bytes() {
+  const char* chosen = std::getenv("INFINILM_TEST_DEVICE_BYTES");
+  return chosen ? std::stoull(chosen) : std::size_t{1} << 28;
+}
 
 // All memory of all devices: closed, but while somebody works inside.
 class Vault {
  public:
   void* open_new(std::size_t nbytes) {
     const std::lock_guard lock(mutex_);
-    check<Error>(nbytes <= kMostMemory - held_, "CUDA: out of memory: asked for ", nbytes,
-                 " bytes, ", kMostMemory - held_, " are free");
     void* memory = ::mmap(nullptr, nbytes, inside_ > 0 ? kOpen : PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     check<Error>(memory != MAP_FAILED, "the system has no ", nbytes, " bytes");
     areas_[memory] = nbytes;
-    held_ += nbytes;
     return memory;
   }
   void drop(void* memory) {
     const std::lock_guard lock(mutex_);
     ::munmap(memory, areas_.at(memory));
-    held_ -= areas_.at(memory);
     areas_.erase(memory);
   }
   void enter() {
@@ -62,7 +66,6 @@ class Vault {
 
   std::mutex mutex_;
   int inside_ = 0;
-  std::size_t held_ = 0;
   std::map<void*, std::size_t> areas_;
 };
 
@@ -70,6 +73,54 @@ Vault& vault() {
   static auto* v = new Vault;
   return *v;
 }
+
+// A part of what the devices have, for as long as this lives.
+class Share {
+ public:
+  Share(const Device& device, std::size_t nbytes) : nbytes_(nbytes) {
+    const std::size_t before = taken.fetch_add(nbytes);
+    const Room room = left_of(before);
+    if (nbytes <= room.free) return;
+    taken -= nbytes;
+    throw out_of_memory(device, nbytes, room);
+  }
+  ~Share() { taken -= nbytes_; }
+  Share(const Share&) = delete;
+  Share& operator=(const Share&) = delete;
+
+  static Room left() { return left_of(taken); }
+
+ private:
+  static Room left_of(std::size_t used) {
+    const std::size_t total = device_bytes();
+    return {total - std::min(total, used), total};
+  }
+  static inline std::atomic<std::size_t> taken = 0;
+
+  std::size_t nbytes_;
+};
+
+// The CPU's weight, which counts as the device's memory.
+class GuardedWeight final : public Weight {
+ public:
+  GuardedWeight(std::unique_ptr<Share> share, std::unique_ptr<Weight> weight)
+      : share_(std::move(share)), weight_(std::move(weight)) {}
+  std::int64_t inputs() const override { return weight_->inputs(); }
+  std::size_t parts() const override { return weight_->parts(); }
+  std::int64_t outputs(std::size_t part) const override { return weight_->outputs(part); }
+  DataType dtype() const override { return weight_->dtype(); }
+  const QuantFormat& quant() const override { return weight_->quant(); }
+  std::span<const std::int32_t> input_order() const override { return weight_->input_order(); }
+  std::size_t nbytes() const override { return weight_->nbytes(); }
+
+  static const Weight& inner(const Weight& weight) {
+    return *static_cast<const GuardedWeight&>(weight).weight_;
+  }
+
+ private:
+  std::unique_ptr<Share> share_;
+  std::unique_ptr<Weight> weight_;
+};
 
 struct Inside {
   Inside() { vault().enter(); }
@@ -101,10 +152,12 @@ class GuardedOps final : public Ops {
   std::shared_ptr<Buffer> allocate(std::size_t nbytes) override {
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     // One page more: vector kernels may load what lies behind the end.
+    auto share = std::make_shared<Share>(device(), nbytes);
     void* memory = vault().open_new((nbytes + page - 1) / page * page + page);
-    std::shared_ptr<void> owner(memory, [](void* p) { vault().drop(p); });
+    std::shared_ptr<void> owner(memory, [share](void* p) { vault().drop(p); });
     return std::make_shared<Buffer>(memory, nbytes, device(), std::move(owner));
   }
+  std::optional<Room> room() override { return Share::left(); }
   void upload(const void* host, void* to, std::size_t n) override {
     now()->copy_bytes(host, to, n);
   }
@@ -120,18 +173,31 @@ class GuardedOps final : public Ops {
 
   std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
                                const PartPacked& packed) override {
-    return cpu_.pack(parts, compute, packed);
+    std::vector<std::int64_t> outputs;
+    for (const Tensor& part : parts) outputs.push_back(part.shape()[0]);
+    const DataType kept = compute == DataType::F32 ? parts.front().dtype() : compute;
+    auto share = share_of(outputs, parts.front().shape()[1], kept, {});
+    return std::make_unique<GuardedWeight>(std::move(share), cpu_.pack(parts, compute, packed));
   }
   std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
                                          DataType compute, bool int8_activations,
                                          const RowsPacked& packed) override {
-    return cpu_.pack_quantized(parts, compute, int8_activations, packed);
+    std::vector<std::int64_t> outputs;
+    for (const QuantizedRows* part : parts) outputs.push_back(part->outputs());
+    const QuantizedRows& first = *parts.front();
+    auto share = share_of(outputs, first.inputs(), DataType::F32, first.format());
+    return std::make_unique<GuardedWeight>(
+        std::move(share), cpu_.pack_quantized(parts, compute, int8_activations, packed));
+  }
+  std::size_t packed_bytes(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                           DataType kept, const QuantFormat& quant) const override {
+    return cpu_.packed_bytes(outputs, inputs, kept, quant);
   }
   Tensor unpack(const Weight& weight, std::size_t part) override {
-    return cpu_.unpack(weight, part);
+    return cpu_.unpack(GuardedWeight::inner(weight), part);
   }
   QuantizedMatrix unpack_quantized(const Weight& weight, std::size_t part) override {
-    return cpu_.unpack_quantized(weight, part);
+    return cpu_.unpack_quantized(GuardedWeight::inner(weight), part);
   }
   std::size_t kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim,
                              DataType dtype) const override {
@@ -139,22 +205,23 @@ class GuardedOps final : public Ops {
   }
 
   void embed(Ids ids, const Weight& table, Matrix y) override {
-    perform(ids, {}, [this, &table, y](Ids of_step, Sequences) { cpu_.embed(of_step, table, y); });
+    perform(ids, {}, [this, &inner = GuardedWeight::inner(table), y](Ids of_step, Sequences) {
+      cpu_.embed(of_step, inner, y);
+    });
   }
   void rms_norm(Matrix x, const float* w, float eps, Matrix y) override {
     perform([=, this](Ids, Sequences) { cpu_.rms_norm(x, w, eps, y); });
   }
   void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
               std::span<const Matrix> y, bool residual) override {
-    perform([this, x, &w, b = std::vector(bias.begin(), bias.end()),
+    perform([this, x, &inner = GuardedWeight::inner(w), b = std::vector(bias.begin(), bias.end()),
              outputs = std::vector(y.begin(), y.end()),
-             residual](Ids, Sequences) { cpu_.linear(x, w, b, outputs, residual); });
+             residual](Ids, Sequences) { cpu_.linear(x, inner, b, outputs, residual); });
   }
   void linear_act_mul(Matrix x, const Weight& w, std::span<const float* const> bias, HiddenAct act,
                       Matrix y) override {
-    perform([this, x, &w, b = std::vector(bias.begin(), bias.end()), act, y](Ids, Sequences) {
-      cpu_.linear_act_mul(x, w, b, act, y);
-    });
+    perform([this, x, &inner = GuardedWeight::inner(w), b = std::vector(bias.begin(), bias.end()),
+             act, y](Ids, Sequences) { cpu_.linear_act_mul(x, inner, b, act, y); });
   }
   void act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) override {
     perform([=, this](Ids, Sequences) { cpu_.act_mul(gate, up, act, y); });
@@ -212,6 +279,11 @@ class GuardedOps final : public Ops {
  private:
   static inline thread_local Calls* recording = nullptr;
 
+  std::unique_ptr<Share> share_of(std::span<const std::int64_t> outputs, std::int64_t inputs,
+                                  DataType kept, const QuantFormat& quant) const {
+    return std::make_unique<Share>(device(), packed_bytes(outputs, inputs, kept, quant));
+  }
+
   void perform(Call call) { perform({}, {}, std::move(call)); }
   void perform(Ids ids, Sequences sequences, Call call) {
     if (recording) {
@@ -244,7 +316,7 @@ class GuardedOps final : public Ops {
 std::vector<CudaDevice> devices() {
   std::vector<CudaDevice> found;
   for (int i = 0; i < kDevices; ++i)
-    found.push_back({i, concat("guarded memory ", i), "0.0", kMostMemory});
+    found.push_back({i, concat("guarded memory ", i), "0.0", device_bytes()});
   return found;
 }
 

@@ -1,11 +1,13 @@
 // The border to the CUDA plug-in: errors, counters and tensors cross it as if it were not there.
 #include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "base/device_memory.hpp"
 #include "infinilm/error.hpp"
 #include "infinilm/runtime.hpp"
 #include "infinilm/tensor.hpp"
+#include "model/arena.hpp"
 #include "ops/ops.hpp"
 #include "tests/check.hpp"
 
@@ -28,6 +30,16 @@ Tensor numbers(const Shape& shape) {
   return t;
 }
 
+// The devices have so much for as long as this lives.
+struct Limit {
+  explicit Limit(std::size_t nbytes) {
+    ::setenv("INFINILM_TEST_DEVICE_BYTES", std::to_string(nbytes).c_str(), 1);
+  }
+  ~Limit() { ::unsetenv("INFINILM_TEST_DEVICE_BYTES"); }
+  Limit(const Limit&) = delete;
+  Limit& operator=(const Limit&) = delete;
+};
+
 }  // namespace
 
 TEST(devices_are_listed) {
@@ -46,6 +58,40 @@ TEST(errors_keep_their_type) {
   CHECK_THROWS(Error, "there is no device \"cuda:7\"", ops_for(Device(DeviceType::CUDA, 7)));
   CHECK_THROWS(ValueError, "", ops_for(kCuda)->kv_block_bytes(1, 1, DataType::BOOL));
   CHECK_THROWS(Error, "asked for", ops_for(kCuda)->allocate(std::size_t{1} << 40));
+}
+
+TEST(a_device_says_what_is_free) {
+  const Limit limit(10000);
+  const auto ops = ops_for(kCuda);
+  CHECK(ops->room()->free == 10000 && ops->room()->total == 10000);
+  const auto buffer = ops->allocate(4000);
+  CHECK(ops->room()->free == 6000);
+  CHECK_THROWS(OutOfMemory,
+               "out of memory on \"cuda:0\": asked for 8.79 KiB, 5.86 KiB of 9.77 KiB are free",
+               ops->allocate(9000));
+  CHECK(ops->allocate(6000)->nbytes() == 6000);
+  CHECK(!ops_for(Device())->room());
+}
+
+TEST(what_lies_idle_in_an_arena_is_given_back_in_need) {
+  const Limit limit(10000);
+  Arena arena(ops_for(kCuda));
+  const auto held = arena.get_exact(3000);
+  arena.get_exact(6000);
+  CHECK(ops_for(kCuda)->room()->free == 1000);
+  CHECK(arena.get_exact(5000)->nbytes() == 5000);
+  CHECK_THROWS(OutOfMemory, "asked for", arena.get_exact(8000));
+}
+
+TEST(a_recording_keeps_its_memory) {
+  const Limit limit(10000);
+  Arena outside(ops_for(kCuda));
+  Arena arena(ops_for(kCuda), outside);
+  const std::byte* memory = arena.get_exact(4000)->data();
+  outside.get_exact(5000);
+  CHECK(arena.get_exact(6000)->nbytes() == 6000);
+  CHECK_THROWS(OutOfMemory, "asked for", arena.get_exact(7000));
+  CHECK(arena.get_exact(4000)->data() == memory);
 }
 
 TEST(buffers_of_both_sides_are_counted) {

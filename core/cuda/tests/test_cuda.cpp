@@ -548,6 +548,9 @@ TEST(ordered_after_others) {
 void check_unpacking(const RandomRows& rows) {
   const QuantizedRows* part = &rows;
   const auto packed = device().pack_quantized({&part, 1}, kBf16, false, nullptr);
+  const std::int64_t outputs[] = {rows.outputs()};
+  CHECK(packed->nbytes() == device().packed_bytes(outputs, rows.inputs(), kF32, rows.format()) +
+                                rows.input_order().size() * sizeof(std::int32_t));
   const Tensor wide = device().unpack(*packed, 0);
   const Floats expected = meaning(rows);
   CHECK(std::memcmp(wide.data(), expected.data(), expected.size() * 4) == 0);
@@ -572,6 +575,7 @@ TEST(unpacking) {
                                         seen = end;
                                       });
     CHECK(seen == source.nbytes());
+    CHECK(packed->nbytes() == device().packed_bytes(std::vector<std::int64_t>{19}, 37, dtype, {}));
     const Tensor back = device().unpack(*packed, 0);
     CHECK(back.dtype() == dtype && back.shape() == source.shape());
     CHECK(std::memcmp(back.data(), source.data(), source.nbytes()) == 0);

@@ -46,6 +46,12 @@ class FileNotFoundError : public Error {
   using Error::Error;
 };
 
+// A device has less memory left than was asked for. A language sees its base, as of whatever else a device cannot do.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
 // Any other failure of the operating system (permission, disk full, is a directory).
 class OsError : public Error {
  public:
