@@ -21,6 +21,8 @@ bool can_take_tokens(const AttentionShape& shape, bool one_row_each) {
   return one_row_each && has_tensor_attention(shape);
 }
 
+bool can_round(const AttentionShape& shape) { return has_tensor_attention(shape); }
+
 int tile_tokens(const AttentionShape& shape, bool one_row_each) {
   if (one_row_each) return 1;
   const auto group = static_cast<int>(shape.heads / shape.kv_heads);
@@ -36,6 +38,9 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
   task.y = call.y.data;
   task.q_stride = call.q.stride;
   task.y_stride = call.y.stride;
+  task.rounded = call.rounded;
+  task.rounded_stride = call.rounded_stride;
+  task.rounds_to_f16 = call.rounded_type == DataType::F16;
   task.sequences = call.sequences;
   task.kv = kv_view(shape);
   task.group = static_cast<int>(shape.heads / shape.kv_heads);
@@ -72,8 +77,7 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
     task.arrived = reinterpret_cast<unsigned*>(
         context.cleared_scratch(memory.arrived, count * sizeof(unsigned)));
   }
-  const dim3 grid(static_cast<unsigned>(call.tile_count),
-                  static_cast<unsigned>(shape.kv_heads * chunks), static_cast<unsigned>(splits));
+  const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(splits));
   if (has_tensor_attention(shape)) {
     attend_on_tensor_cores(context, task, grid, call.one_row_each);
   } else {

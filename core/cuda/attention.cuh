@@ -2,7 +2,7 @@
 // become one.
 //
 // A tile's rows are its tokens times the query heads of one key head, up to `kRows` of them: row r is token r / heads and head
-// r % heads of the tile. Threads of gridDim.z blocks share the tile's keys; the last to arrive adds up.
+// r % heads of the tile. Threads of gridDim.y blocks share the tile's keys; the last to arrive adds up.
 #pragma once
 
 #include "cuda/kv.cuh"
@@ -15,6 +15,9 @@ struct AttentionTask {
   const float* q;
   float* y;
   std::int64_t q_stride, y_stride;
+  std::uint16_t* rounded;  // y too, if not null
+  std::int64_t rounded_stride;
+  bool rounds_to_f16;
   Sequences sequences;
   KvView kv;
   int group;       // query heads of a key head
@@ -45,12 +48,15 @@ struct Share {
 
 __device__ __forceinline__ Share share_of(const AttentionTask& task) {
   Share s;
-  const QueryTile tile = task.sequences.tiles[blockIdx.x];
   const int chunks = (task.group + task.tile_heads - 1) / task.tile_heads;
-  const int chunk = static_cast<int>(blockIdx.y) % chunks;
+  const int heads = task.kv.kv_heads * chunks, last = static_cast<int>(gridDim.x) - 1;
+  // A prompt's last tokens see the most keys: they come first, so that nobody waits for them in the end.
+  const int index = last - static_cast<int>(blockIdx.x), head = index % heads;
+  const QueryTile tile = task.sequences.tiles[index / heads];
+  const int chunk = head % chunks;
   s.sequence = task.sequences.info[tile.sequence];
   s.first = tile.first;
-  s.kv_head = static_cast<int>(blockIdx.y) / chunks;
+  s.kv_head = head / chunks;
   s.head = s.kv_head * task.group + chunk * task.tile_heads;
   s.tile_heads = min(task.tile_heads, task.group - chunk * task.tile_heads);
   const int tokens = min(task.tile_tokens, s.sequence.rows - tile.first);
@@ -58,7 +64,7 @@ __device__ __forceinline__ Share share_of(const AttentionTask& task) {
   s.position = s.sequence.past + tile.first;
   const int begin = first_key(s.position, task.window) / kKeys;
   const int end = (s.position + tokens - 1) / kKeys + 1;
-  const int splits = static_cast<int>(gridDim.z), split = static_cast<int>(blockIdx.z);
+  const int splits = static_cast<int>(gridDim.y), split = static_cast<int>(blockIdx.y);
   const int each = max((end - begin + splits - 1) / splits, task.least_blocks);
   s.splits = (end - begin + each - 1) / each;
   s.block_begin = min(end, begin + split * each);
@@ -81,10 +87,21 @@ __device__ __forceinline__ bool sees(const AttentionTask& task, int position, in
   return key <= position && key >= first_key(position, task.window);
 }
 
+// Where row r's result of dimension d goes.
+__device__ __forceinline__ void put_result(const AttentionTask& task, const Share& s, int r, int d,
+                                           float value) {
+  const std::int64_t row = row_of(s, r), column = column_of(task, s, r) + d;
+  if (task.y != nullptr) task.y[row * task.y_stride + column] = value;
+  if (task.rounded != nullptr) {
+    task.rounded[row * task.rounded_stride + column] =
+        task.rounds_to_f16 ? to_half<true>(value) : to_half<false>(value);
+  }
+}
+
 // Memory of a split's partial results of `rows` rows.
 __device__ __forceinline__ float* partial_of(const AttentionTask& task, int rows, int split) {
-  const std::int64_t tile = static_cast<std::int64_t>(blockIdx.x) * gridDim.y + blockIdx.y;
-  return task.partial + (tile * gridDim.z + split) * rows * (task.kv.padded + 2);
+  const std::int64_t before = static_cast<std::int64_t>(blockIdx.x) * gridDim.y + split;
+  return task.partial + before * rows * (task.kv.padded + 2);
 }
 
 // Called by all threads once this split's results are written: the last one of the tile merges them by log-sum-exp.
@@ -94,7 +111,7 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
-    unsigned* arrived = task.arrived + blockIdx.x * gridDim.y + blockIdx.y;
+    unsigned* arrived = task.arrived + blockIdx.x;
     is_last = atomicAdd(arrived, 1u) == static_cast<unsigned>(s.splits) - 1;
     if (is_last) *arrived = 0;  // for the next operation
   }
@@ -120,7 +137,7 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
       sum = fmaf(sum, before, its * its_sum);
       peak = larger;
     }
-    task.y[row_of(s, r) * task.y_stride + column_of(task, s, r) + d] = sum / total;
+    put_result(task, s, r, d, sum / total);
   }
 }
 

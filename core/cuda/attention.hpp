@@ -57,7 +57,14 @@ struct AttentionCall {
   AttentionShape shape;
   // Not in the cache yet, and q not rotated: the kernel does both. Leaves q and k as they are. See can_take_tokens.
   NewTokens tokens;
+  // The results rounded, if not null; y may have no memory then. See can_round.
+  std::uint16_t* rounded = nullptr;
+  std::int64_t rounded_stride = 0;
+  DataType rounded_type = DataType::BF16;  // or F16
 };
+
+// Whether `attention` can round its results.
+bool can_round(const AttentionShape& shape);
 
 // Whether `attention` can be given the step's tokens with their rotation, instead of kv_store before it.
 bool can_take_tokens(const AttentionShape& shape, bool one_row_each);

@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   }
   __syncthreads();
   const bool alone = s.splits == 1;
-  float* partial = alone ? nullptr : partial_of(task, kFloatRows, static_cast<int>(blockIdx.z));
+  float* partial = alone ? nullptr : partial_of(task, kFloatRows, static_cast<int>(blockIdx.y));
   if (row < s.rows) {
     float* to = alone ? task.y + row_of(s, row) * task.y_stride + column_of(task, s, row)
                       : partial + row * (padded + 2) + 2;

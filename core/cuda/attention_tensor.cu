@@ -287,10 +287,7 @@ __device__ __forceinline__ void write_result(const AttentionTask& task, const Sh
                                              float* partial, int r, int d, float sum, float peak,
                                              float total) {
   if (r >= s.rows || d >= task.kv.head_dim) return;
-  if (partial == nullptr) {
-    task.y[row_of(s, r) * task.y_stride + column_of(task, s, r) + d] = sum / total;
-    return;
-  }
+  if (partial == nullptr) return put_result(task, s, r, d, sum / total);
   float* to = partial + r * (task.kv.padded + 2);
   to[2 + d] = sum;
   if (d == 0) {
@@ -344,7 +341,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   INFINILM_SHARED_MEMORY(memory);
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
   const auto keys = [&](int stage) { return tiles + stage * 2 * T::kElements; };
-  let_next_start();
+  if (!kOneRowEach) let_next_start();
   const Share s = share_of(task);  // of what no kernel writes
   const bool takes_tokens = kOneRowEach && task.k != nullptr;
   if (!takes_tokens) wait_for_previous();
@@ -360,6 +357,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
     if (last_block < s.block_end) token.read(task, s);
     rotate_queries<kF16, kD>(task, s, tiles + T::kBytes / 2);
     __syncthreads();
+    // Not earlier: what the next kernel asks memory for would stand in the way, and its blocks would gather on those
+    // multiprocessors that have no block of this one.
+    let_next_start();
     rows.load(tiles + T::kBytes / 2);
   } else {
     rows.load(task, s, kOneRowEach ? 0 : warp_index() * 16);
@@ -396,7 +396,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   rows.gather();
   constexpr int kTileRows = kOneRowEach ? 16 : 64;
   float* partial =
-      s.splits == 1 ? nullptr : partial_of(task, kTileRows, static_cast<int>(blockIdx.z));
+      s.splits == 1 ? nullptr : partial_of(task, kTileRows, static_cast<int>(blockIdx.y));
   if constexpr (kOneRowEach) {
     merge_warps<kF16, kD>(task, s, rows, reinterpret_cast<float*>(memory), partial);
   } else {

@@ -165,6 +165,9 @@ Context::Context(int device) : device_(device), staging_(new Staging) {
   has_own_memory_ = attribute(cudaDevAttrIntegrated) == 0 && !std::filesystem::exists("/dev/dxg");
   multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount);
   shared_limit_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+  const int of_all = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
+  const int reserved = attribute(cudaDevAttrReservedSharedMemoryPerBlock);
+  shared_for_one_ = static_cast<std::size_t>(of_all / 2 - reserved) + 1;
   // Memory that was freed stays in the pool: steps ask for the same sizes again and again.
   std::uint64_t keep = ~std::uint64_t{0};
   check_cuda(cudaMemPoolSetAttribute(default_pool(device), cudaMemPoolAttrReleaseThreshold, &keep),
@@ -329,16 +332,21 @@ void Context::destroy_graph(cudaGraphExec_t graph) noexcept {
   cudaGraphExecDestroy(graph);
 }
 
-void Context::raise_shared_limit(const void* kernel, std::size_t shared) {
+// Kernels run beside each other on a multiprocessor only if it divides its memory in the same way for both.
+void Context::prepare_kernel(const void* kernel, std::size_t shared) {
   constexpr std::size_t kAlwaysThere = 48 * 1024;
+  const auto [place, is_new] = shared_limits_.try_emplace(kernel, kAlwaysThere);
+  if (is_new) {
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared),
+               "choosing how much memory is shared memory");
+  }
   // Static shared memory counts too: ask early.
-  if (shared + 4096 <= kAlwaysThere) return;
-  std::size_t& limit = shared_limits_[kernel];
-  if (shared <= limit) return;
+  if (shared + 4096 <= place->second) return;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   static_cast<int>(shared)),
              concat("asking for ", shared, " bytes of shared memory"));
-  limit = shared;
+  place->second = shared + 4096;
 }
 
 void Context::check_launch(cudaError_t status) {

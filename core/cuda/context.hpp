@@ -4,11 +4,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -56,6 +56,8 @@ class Context {
   bool copies_at_once() const noexcept { return overlaps_; }
   // The most shared memory that one block can have.
   std::size_t shared_limit() const noexcept { return shared_limit_; }
+  // With so much, no two blocks of a kernel are on one multiprocessor.
+  std::size_t shared_for_one() const noexcept { return shared_for_one_; }
 
   // What everything that follows happens under: nobody else is within, and this is the calling thread's device. Nobody may call
   // out, to a language for instance, while it is held.
@@ -112,7 +114,7 @@ class Context {
     emulation::run_grid(grid, dim3(static_cast<unsigned>(threads)), shared,
                         [&] { kernel(Parameters(arguments)...); });
 #else
-    raise_shared_limit(reinterpret_cast<const void*>(kernel), shared);
+    prepare_kernel(reinterpret_cast<const void*>(kernel), shared);
     cudaLaunchAttribute early{};
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
@@ -131,7 +133,7 @@ class Context {
   struct Staging;
   void enter() const;
   void check_launch(cudaError_t status);
-  void raise_shared_limit(const void* kernel, std::size_t shared);
+  void prepare_kernel(const void* kernel, std::size_t shared);
   void* try_allocate(std::size_t nbytes);
 
   std::recursive_mutex mutex_;
@@ -139,6 +141,7 @@ class Context {
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 1;
   std::size_t shared_limit_ = 0;
+  std::size_t shared_for_one_ = 0;
   bool has_own_memory_ = false;
   bool overlaps_ =
       false;  // compute capability 9: a kernel may start before the previous one has ended
@@ -149,8 +152,8 @@ class Context {
   Scratch tickets_;
   std::size_t next_ticket_ = 0;
   cudaEvent_t order_ = nullptr;
-  void* small_ = nullptr;  // pinned
-  std::map<const void*, std::size_t> shared_limits_;
+  void* small_ = nullptr;                                       // pinned
+  std::unordered_map<const void*, std::size_t> shared_limits_;  // of kernels that have run
   std::unique_ptr<Staging> staging_;
   std::mutex memory_mutex_;
   std::vector<void*> freed_while_recording_;

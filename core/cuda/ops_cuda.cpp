@@ -13,8 +13,6 @@ namespace {
 
 // Up to so many rows, own kernels read the weights once and faster than a library would.
 constexpr std::int64_t kFewRows = 16;
-// Quantised ones would first have to be written out for a library.
-constexpr std::int64_t kFewQuantisedRows = 64;
 // Rows for which every block of threads may as well normalise x by itself.
 constexpr std::int64_t kNormRows = 2;
 // Bytes; the driver is faster with more.
@@ -163,6 +161,12 @@ void OpsCuda::flush_act_mul() {
   cuda::act_mul(*context_, a.gate, a.up, a.act, a.y);
 }
 
+void OpsCuda::flush_attention() {
+  if (!attention_) return;
+  const AttentionCall call = *std::exchange(attention_, std::nullopt);
+  cuda::attention(*context_, call, splits_);
+}
+
 void OpsCuda::flush_store() {
   if (!store_) return;
   const Store s = *std::exchange(store_, std::nullopt);
@@ -170,6 +174,7 @@ void OpsCuda::flush_store() {
 }
 
 void OpsCuda::flush() {
+  flush_attention();
   flush_norms();
   flush_turns();
   flush_act_mul();
@@ -272,6 +277,7 @@ void OpsCuda::add(Matrix x, Matrix y) {
 
 void OpsCuda::rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) {
   const Context::Use use(*context_);
+  flush_attention();
   flush_norms();
   flush_act_mul();
   flush_store();
@@ -311,8 +317,8 @@ Matrix OpsCuda::in_order_of(const CudaWeight& weight, Matrix x) {
   return gathered;
 }
 
-bool OpsCuda::multiplies_itself(const CudaWeight& weight, std::int64_t rows) const {
-  return library_ == nullptr || rows <= (weight.quant() ? kFewQuantisedRows : kFewRows);
+bool OpsCuda::multiplies_itself(std::int64_t rows) const {
+  return library_ == nullptr || rows <= kFewRows;
 }
 
 void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
@@ -382,6 +388,12 @@ const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t st
     cuda::rms_norm(*context_, norm->x, norm->w, norm->eps, kept(x), rounded, stride,
                    weight.compute());
     norms_.clear();
+  } else if (attention_ && is_same(attention_->y, x)) {
+    attention_->y = kept(x);
+    attention_->rounded = rounded;
+    attention_->rounded_stride = stride;
+    attention_->rounded_type = weight.compute();
+    flush_attention();
   } else if (act_mul_ && is_same(act_mul_->y, x)) {
     const ActMul& a = *act_mul_;
     cuda::act_mul(*context_, a.gate, a.up, a.act, kept(x), rounded, stride, weight.compute());
@@ -464,7 +476,7 @@ void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bi
                      std::span<const Matrix> y, bool residual) {
   const Context::Use use(*context_);
   const CudaWeight& weight = cuda_weight(w);
-  if (x.rows > 0 && multiplies_itself(weight, x.rows)) {
+  if (x.rows > 0 && multiplies_itself(x.rows)) {
     multiply_few(x, weight, bias, y, residual, -1);
   } else if (x.rows > 0) {
     multiply_many(x, weight, bias, y, residual);
@@ -477,7 +489,7 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
   const Context::Use use(*context_);
   const CudaWeight& weight = cuda_weight(gate_up);
   if (x.rows == 0) return;
-  if (multiplies_itself(weight, x.rows) && x.rows <= kMostActRows) {
+  if (multiplies_itself(x.rows) && x.rows <= kMostActRows) {
     multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
     return last_use_.reset();
   }
@@ -498,6 +510,7 @@ std::size_t OpsCuda::kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim
 void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
                        const AttentionShape& shape) {
   const Context::Use use(*context_);
+  flush_attention();
   flush_norms();
   flush_act_mul();
   flush_store();
@@ -532,7 +545,8 @@ void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
   call.sequences = plan_.sequences(*context_, sequences, call.tile_tokens);
   call.tile_count = plan_.tile_count();
   for (const SequenceRows& s : sequences) call.longest = std::max(call.longest, s.past + s.rows);
-  cuda::attention(*context_, call, splits_);
+  attention_ = call;
+  if (multiplies_itself(q.rows) || !can_round(shape) || y.cols % 8 != 0) flush_attention();
 }
 
 void OpsCuda::attention_scores(Matrix q, std::span<const SequenceRows> sequences,
@@ -572,6 +586,7 @@ std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& bod
   } catch (...) {
     norms_.clear();
     turns_.clear();
+    attention_.reset();
     act_mul_.reset();
     store_.reset();
     last_use_.reset();

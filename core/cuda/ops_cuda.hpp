@@ -1,8 +1,8 @@
 // The Ops of a CUDA device: one stream, own kernels, a library for large products where there is one.
 //
 // Small operations are put off until the next one is known, and fused with it: rms_norm with the product after it, the rotations
-// of q and k with the way into the cache, that with attention if each sequence has one row, and act(gate) * up of many rows with
-// the rounding of the product after it. Every other operation, and everybody who looks at memory, first has what was put off
+// of q and k with the way into the cache, that with attention if each sequence has one row, and attention and act(gate) * up of
+// many rows with the rounding of the product after them. Every other operation, and everybody who looks at memory, first has what was put off
 // done. What a fused operation leaves in memory is the same, but for q and k after attention, and what last_use() gave up.
 #pragma once
 
@@ -121,6 +121,7 @@ class OpsCuda final : public Ops {
   void flush_turns();
   void flush_act_mul();
   void flush_store();
+  void flush_attention();
   // The norm whose result x is, if it was put off; it is done by whoever takes it.
   const Norm* norm_before(Matrix x) const;
   // The rotations of q and of k, if just these were put off.
@@ -131,7 +132,7 @@ class OpsCuda final : public Ops {
 
   // x with its columns as the weight keeps them: gathered, once what was put off before it is done.
   Matrix in_order_of(const CudaWeight& weight, Matrix x);
-  bool multiplies_itself(const CudaWeight& weight, std::int64_t rows) const;
+  bool multiplies_itself(std::int64_t rows) const;
   void multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                     std::span<const Matrix> y, bool residual, int act);
   void multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
@@ -156,6 +157,7 @@ class OpsCuda final : public Ops {
   std::vector<Turn> turns_;  // at most two
   std::optional<ActMul> act_mul_;
   std::optional<Store> store_;
+  std::optional<AttentionCall> attention_;
   std::optional<Matrix> last_use_;
   std::vector<std::uintptr_t> waiting_;  // streams, since the last catch_up()
   SplitMemory splits_;

@@ -206,8 +206,12 @@ void launch_product(Context& context, Product p) {
   p.assigned = (p.depth + least - 1) / least + 1;
   static_assert(kMostDepth + 1 < Tiles::kUpcoming);
   if (p.tiles > blocks * p.assigned) p.tickets = context.tickets();
+  auto shared = static_cast<std::size_t>(p.sums_at + rest);
+  // Blocks that come while others still run would else gather where room is first. Of two products that follow each other one asks
+  // for more than half, and both still fit: in a layer every other one adds to the residual stream.
+  if (p.residual) shared = std::max(shared, context.shared_for_one());
   context.launch(product_kernel<Unit, Sums, kTiles>, dim3(static_cast<unsigned>(blocks)),
-                 Plan::kThreads, static_cast<std::size_t>(p.sums_at + rest), p);
+                 Plan::kThreads, shared, p);
 }
 
 template <class Unit, class Sums>
