@@ -91,7 +91,9 @@ HookPlan::HookPlan(const HookRegistry& registry, const HookScope& scope)
   for (std::size_t i = 0; i < names.size(); ++i) {
     for (const auto& entry : entries) {
       std::string name = names[i].match(entry->name);
-      if (!name.empty()) calls_[i].push_back({entry, std::move(name)});
+      if (name.empty()) continue;
+      calls_[i].push_back({entry, std::move(name)});
+      has_calls_ = true;
     }
   }
 }
@@ -130,11 +132,11 @@ void HookConnection::warn_unmatched(Frontend& frontend) const {
   }
 }
 
-std::span<const HookPlan::Call> HookRunner::calls(Point point, int layer) {
+const HookPlan& HookRunner::current_plan() {
   if (!plan_ || plan_->generation() != connection_->registry()->generation()) {
     plan_ = connection_->plan(frontend_);
   }
-  return plan_->calls(point, layer);
+  return *plan_;
 }
 
 void HookRunner::run(Point point, int layer, const Tensor& tensor) {

@@ -28,11 +28,14 @@ class HookPlan {
   HookPlan(const HookRegistry& registry, const HookScope& scope);
   std::uint64_t generation() const noexcept { return generation_; }
   std::span<const Call> calls(Point point, int layer) const noexcept;
+  // False if no registration matches any point of the model.
+  bool has_calls() const noexcept { return has_calls_; }
 
  private:
   std::uint64_t generation_;
   std::size_t num_layers_;
   std::vector<std::vector<Call>> calls_;  // by point_index
+  bool has_calls_ = false;
 };
 
 // What a point of a model of some scope is called.
@@ -76,12 +79,12 @@ class HookRunner {
   HookRunner(std::shared_ptr<HookConnection> connection, Frontend& frontend, StepInfo info)
       : connection_(std::move(connection)), frontend_(frontend), info_(std::move(info)) {}
 
-  // True if there are hooks at all.
-  bool is_active() const noexcept {
+  // True if somebody wants to see any point.
+  bool wants_any() {
 #ifdef INFINILM_NO_HOOKS
     return false;
 #else
-    return connection_->is_active();
+    return connection_->is_active() && current_plan().has_calls();
 #endif
   }
   // True if somebody wants to see `point` now.
@@ -99,7 +102,10 @@ class HookRunner {
   void run(Point point, int layer, const Tensor& tensor);
 
  private:
-  std::span<const HookPlan::Call> calls(Point point, int layer);
+  const HookPlan& current_plan();
+  std::span<const HookPlan::Call> calls(Point point, int layer) {
+    return current_plan().calls(point, layer);
+  }
 
   std::shared_ptr<HookConnection> connection_;
   Frontend& frontend_;

@@ -39,7 +39,7 @@ struct RecordedDecode::Entry {
 RecordedDecode::RecordedDecode(std::shared_ptr<Ops> ops) : ops_(std::move(ops)) {}
 RecordedDecode::~RecordedDecode() = default;
 
-bool RecordedDecode::suits(const Step& step, std::size_t logit_rows) noexcept {
+bool RecordedDecode::suits(Step& step, std::size_t logit_rows) {
   const auto rows = static_cast<std::size_t>(step.batch.rows());
   return !step.is_watched() && rows == step.batch.sequences.size() && rows == logit_rows;
 }

@@ -22,7 +22,7 @@ class RecordedDecode {
   ~RecordedDecode();
 
   // One token for each sequence, logits of each, and nobody who watches.
-  static bool suits(const Step& step, std::size_t logit_rows) noexcept;
+  static bool suits(Step& step, std::size_t logit_rows);
   // `body` runs such a step on tables of the device and gives its logits. Returns a copy of them.
   Tensor run(Step& step, const RotaryEmbedding& rotary,
              const std::function<Activation(const RopeTables&)>& body);

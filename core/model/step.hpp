@@ -45,8 +45,8 @@ class Step {
   void work_outside() noexcept { arena_ = &own_arena_; }
   Arena& own_arena() noexcept { return own_arena_; }
 
-  // True if there are hooks at all.
-  bool is_watched() const noexcept { return hooks_.is_active(); }
+  // True if there are hooks on any of its points.
+  bool is_watched() { return hooks_.wants_any(); }
   bool wants(Point point, int layer = -1) { return hooks_.wants(point, layer); }
 
   // A hook point: shows `x` to whoever asked, as [leading…, trailing…]; does nothing else if nobody did.

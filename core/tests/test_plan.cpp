@@ -54,6 +54,23 @@ TEST(names_and_globs_are_heard_in_order_of_execution) {
   CHECK(frontend.warnings.empty());
 }
 
+TEST(a_model_that_nobody_watches_knows_it) {
+  auto registry = std::make_shared<HookRegistry>();
+  Recorder frontend;
+  const Model ours(registry, "ours"), other(registry, "other");
+  HookRunner runner(ours.connection, frontend, StepInfo{}),
+      others(other.connection, frontend, StepInfo{});
+  CHECK(!runner.wants_any());
+  registry->register_hook("other_layer1_mlp", [](auto&&...) {});
+  CHECK(!runner.wants_any());
+  CHECK(others.wants_any());
+  registry->register_hook("layer0_output", [](auto&&...) {});
+  CHECK(runner.wants_any());
+  registry->clear();
+  CHECK(!runner.wants_any() && !others.wants_any());
+  CHECK(frontend.warnings.empty());
+}
+
 TEST(an_alias_is_heard_under_its_own_name_and_matches_no_glob) {
   auto registry = std::make_shared<HookRegistry>();
   Heard heard;
