@@ -23,6 +23,10 @@ bool can_take_tokens(const AttentionShape& shape, bool one_row_each) {
 
 bool can_round(const AttentionShape& shape) { return has_tensor_attention(shape); }
 
+bool can_rotate(const AttentionShape& shape, bool one_row_each) {
+  return !one_row_each && has_tensor_attention(shape);
+}
+
 int tile_tokens(const AttentionShape& shape, bool one_row_each) {
   if (one_row_each) return 1;
   const auto group = static_cast<int>(shape.heads / shape.kv_heads);

@@ -28,7 +28,7 @@ struct AttentionTask {
   float scale;
   float* partial;     // per split: [rows] of peak, total and padded sums
   unsigned* arrived;  // per tile and head
-  // The step's tokens, row by row as q. With `k`: not in the cache yet, and q not rotated.
+  // The step's tokens, row by row as q. With `k`: not in the cache yet. With `cos`: q is not rotated yet.
   const float *k, *v, *cos, *sin;
   std::int64_t k_stride, v_stride, cos_stride, sin_stride;
 };

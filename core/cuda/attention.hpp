@@ -28,11 +28,13 @@ inline constexpr std::int64_t kMostHeadDim = 512;
 KvView kv_view(const AttentionShape& shape);
 KvView kv_view(std::int64_t kv_heads, std::int64_t head_dim, DataType dtype);
 
-// What is rotated on the way into the cache; `q` has no rows if nothing is.
+// What k is rotated by on the way into the cache, and q with it if it has rows; nothing, if the tables have no memory.
 struct Rotation {
   Matrix q;
   Matrix cos;
   Matrix sin;
+
+  bool is_there() const noexcept { return cos.data != nullptr; }
 };
 // Keys and values [T, K * D] of a step's tokens, on their way into the cache.
 struct NewTokens {
@@ -55,7 +57,8 @@ struct AttentionCall {
       false;  // every sequence asks for one token: what is decided then may not depend on lengths
   std::int64_t longest = 0;  // keys
   AttentionShape shape;
-  // Not in the cache yet, and q not rotated: the kernel does both. Leaves q and k as they are. See can_take_tokens.
+  // With a rotation, q is still to be rotated; with k, they are not in the cache yet. The kernel does both, and leaves q and k as
+  // they are. See can_rotate and can_take_tokens.
   NewTokens tokens;
   // The results rounded, if not null; y may have no memory then. See can_round.
   std::uint16_t* rounded = nullptr;
@@ -68,6 +71,8 @@ bool can_round(const AttentionShape& shape);
 
 // Whether `attention` can be given the step's tokens with their rotation, instead of kv_store before it.
 bool can_take_tokens(const AttentionShape& shape, bool one_row_each);
+// Whether it can be given the rotation of q alone.
+bool can_rotate(const AttentionShape& shape, bool one_row_each);
 // Tokens of a tile for this shape and these rows.
 int tile_tokens(const AttentionShape& shape, bool one_row_each);
 

@@ -53,6 +53,16 @@ __device__ __forceinline__ RotaryPair pair_of(const AttentionTask& task, std::in
           task.sin[row * task.sin_stride + i]};
 }
 
+// Dimension d of a query head; 0 behind it. Where a rotation comes with the operation, it is done here.
+__device__ __forceinline__ float query_of(const AttentionTask& task, std::int64_t row,
+                                          const float* head, int d) {
+  const int half = task.kv.head_dim / 2;
+  if (d >= task.kv.head_dim) return 0.0f;
+  if (task.cos == nullptr) return head[d];
+  return d < half ? pair_of(task, row, head, d).first()
+                  : pair_of(task, row, head, d - half).second();
+}
+
 // The tile's queries, rotated and rounded, as rows of Tiles::kStride; zeros around them.
 template <bool kF16, int kD>
 __device__ __forceinline__ void rotate_queries(const AttentionTask& task, const Share& s,
@@ -159,15 +169,15 @@ struct Rows {
     for (int h = 0; h < 2; ++h) {
       const int r = first + g + 8 * h;
       const bool inside = r < s.rows;
-      const float* x =
-          inside ? task.q + row_of(s, r) * task.q_stride + column_of(task, s, r) : task.q;
+      const std::int64_t row = row_of(s, r);
+      const float* x = task.q + row * task.q_stride + column_of(task, s, r);
 #pragma unroll
       for (int step = 0; step < kD / 16; ++step) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const int d = step * 16 + half * 8 + 2 * t;
-          const float a = inside && d < task.kv.head_dim ? x[d] : 0.0f;
-          const float b = inside && d + 1 < task.kv.head_dim ? x[d + 1] : 0.0f;
+          const float a = inside ? query_of(task, row, x, d) : 0.0f;
+          const float b = inside ? query_of(task, row, x, d + 1) : 0.0f;
           q[step][half * 2 + h] = pack_half<kF16>(a, b);
         }
       }

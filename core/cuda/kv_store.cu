@@ -152,8 +152,8 @@ void kv_store(Context& context, const NewTokens& tokens, const Sequences& sequen
   s.v_stride = v.stride;
   s.cos_stride = rotation.cos.stride;
   s.sin_stride = rotation.sin.stride;
-  s.rotate = rotation.q.rows > 0;
-  s.q_heads = s.rotate ? static_cast<int>(rotation.q.cols) / kv.head_dim : 0;
+  s.rotate = rotation.is_there();
+  s.q_heads = rotation.q.rows > 0 ? static_cast<int>(rotation.q.cols) / kv.head_dim : 0;
   s.sequences = sequences;
   s.kv = kv;
   constexpr std::int64_t kMostRows = 65535;  // of a grid's second dimension

@@ -515,32 +515,41 @@ void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequenc
   flush_act_mul();
   flush_store();
   NewTokens tokens{k, v, {}};
+  std::optional<Turn> turn_of_q;
+  const bool one_row_each = has_one_row_each(sequences);
   if (turns_before(k, shape)) {
     tokens.rotation = {turns_[0].x, turns_[0].cos, turns_[0].sin};
+    if (can_rotate(shape, one_row_each)) {
+      tokens.rotation.q = {};
+      turn_of_q = turns_[0];
+    }
     turns_.clear();
   }
   flush_turns();
   if (k.rows == 0) return;
-  const bool one_row_each = has_one_row_each(sequences);
   const int tile = tile_tokens(shape, one_row_each);
   store_ = {tokens, plan_.sequences(*context_, sequences, tile), shape};
-  const bool rotates = tokens.rotation.q.rows > 0;
-  if (!rotates || !can_take_tokens(shape, one_row_each)) flush_store();
+  if (!tokens.rotation.is_there() || !can_take_tokens(shape, one_row_each)) flush_store();
+  if (turn_of_q) turns_.push_back(*turn_of_q);
 }
 
 void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
                         const AttentionShape& shape, Matrix y) {
   const Context::Use use(*context_);
   AttentionCall call;
+  const bool one_row_each = has_one_row_each(sequences);
   if (store_before(q, sequences, shape)) {
     call.tokens = store_->tokens;
     store_.reset();
+  } else if (turns_.size() == 1 && is_same(turns_[0].x, q) && can_rotate(shape, one_row_each)) {
+    call.tokens.rotation = {q, turns_[0].cos, turns_[0].sin};
+    turns_.clear();
   }
   flush();
   call.q = q;
   call.y = y;
   call.shape = shape;
-  call.one_row_each = has_one_row_each(sequences);
+  call.one_row_each = one_row_each;
   call.tile_tokens = tile_tokens(shape, call.one_row_each);
   call.sequences = plan_.sequences(*context_, sequences, call.tile_tokens);
   call.tile_count = plan_.tile_count();

@@ -1,9 +1,10 @@
 // The Ops of a CUDA device: one stream, own kernels, a library for large products where there is one.
 //
-// Small operations are put off until the next one is known, and fused with it: rms_norm with the product after it, the rotations
-// of q and k with the way into the cache, that with attention if each sequence has one row, and attention and act(gate) * up of
-// many rows with the rounding of the product after them. Every other operation, and everybody who looks at memory, first has what was put off
-// done. What a fused operation leaves in memory is the same, but for q and k after attention, and what last_use() gave up.
+// Small operations are put off until the next one is known, and fused with it: rms_norm with the product after it, the rotation
+// of k with the way into the cache and that of q with attention, the former with attention too if each sequence has one row,
+// and attention and act(gate) * up of many rows with the rounding of the product after them. Every other operation, and
+// everybody who looks at memory, first has what was put off done. What a fused operation leaves in memory is the same, but for
+// q and k after attention, and what last_use() gave up.
 #pragma once
 
 #include <memory>
