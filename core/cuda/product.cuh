@@ -1,8 +1,7 @@
 // The kernel behind product.hpp, for one format.
 //
-// A block of warps takes tiles of 16 outputs, one after the other. The warps share a row's columns: of kWarps warps, w has
-// numbers w, w + kWarps, … of the pieces that fit a slot of the ring below, one unit (32, 64 or 128 columns) or two, and the
-// sums of all are added at the end. In a unit, lane (g, t) of a warp, g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32
+// A block of warps takes tiles of 16 outputs, one after the other. The warps share a row's columns: of kWarps warps, w has units
+// (32, 64 or 128 columns) number w, w + kWarps, …, and the sums of all are added at the end. In a unit, lane (g, t) of a warp, g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32
 // of outputs g and g + 8:
 //
 //             columns  0      8      16     24    31
@@ -10,9 +9,9 @@
 //
 // which is, with columns numbered in another order for W and x alike, what the tensor cores take.
 //
-// Weights come through a ring in shared memory, which each warp keeps for itself: of its slots one is multiplied while the others
-// are on their way, those of the next tile while sums are added, and the first of all while the kernel before still runs. For
-// that a block should leave room for one of the next kernel beside it.
+// Weights come through a ring in shared memory (ring.cuh), which each warp keeps for itself: of its slots one is multiplied while
+// the others are on their way, those of the next tile while sums are added, and the first of all while the kernel before still
+// runs. For that a block leaves room for one of the next kernel beside it.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +24,6 @@
 
 namespace infinilm::cuda {
 
-// ---- the kernel
 inline constexpr int kStaticShared = 4096;  // at most
 
 // How a block works; kTiles 2: tile t of parts 0 and 1 together, for act(gate) * up.
