@@ -19,7 +19,7 @@ namespace {
 constexpr int kWarps = 4, kThreads = kWarps * 32;
 
 template <int kD>
-struct Tiles {
+struct KeyTiles {
   static constexpr int kStride = kD + 8;  // eight rows in different banks
   static constexpr int kElements = kKeys * kStride;
   static constexpr int kStages = kD <= 128 ? 2 : 1;
@@ -42,7 +42,7 @@ __device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s,
   for (int i = static_cast<int>(threadIdx.x); i < kKeys * kPieces; i += kThreads) {
     const int token = i / kPieces, d = i % kPieces * 8;
     const bool valid = token < tokens && d < padded;
-    const int from = valid ? token * padded + d : 0, to = token * Tiles<kD>::kStride + d;
+    const int from = valid ? token * padded + d : 0, to = token * KeyTiles<kD>::kStride + d;
     copy_async(keys + to, k + from, valid);
     copy_async(values + to, v + from, valid);
   }
@@ -66,7 +66,7 @@ __device__ __forceinline__ float query_of(const AttentionTask& task, std::int64_
                   : pair_of(task, row, head, d - half).second();
 }
 
-// The tile's queries, rounded, as rows of Tiles::kStride; zeros around them.
+// The tile's queries, rounded, as rows of KeyTiles::kStride; zeros around them.
 template <bool kF16, int kD, int kRows>
 __device__ __forceinline__ void stage_queries(const AttentionTask& task, const Share& s,
                                               std::uint16_t* to) {
@@ -80,7 +80,7 @@ __device__ __forceinline__ void stage_queries(const AttentionTask& task, const S
       const float* head = task.q + row * task.q_stride + column_of(task, s, r);
       pair = pack_half<kF16>(query_of(task, row, head, d), query_of(task, row, head, d + 1));
     }
-    *reinterpret_cast<unsigned*>(to + r * Tiles<kD>::kStride + d) = pair;
+    *reinterpret_cast<unsigned*>(to + r * KeyTiles<kD>::kStride + d) = pair;
   }
 }
 
@@ -88,7 +88,7 @@ __device__ __forceinline__ void stage_queries(const AttentionTask& task, const S
 template <bool kF16, int kD>
 __device__ __forceinline__ void rotate_queries(const AttentionTask& task, const Share& s,
                                                std::uint16_t* to) {
-  constexpr int kStride = Tiles<kD>::kStride;
+  constexpr int kStride = KeyTiles<kD>::kStride;
   const int half = task.kv.head_dim / 2, thread = static_cast<int>(threadIdx.x);
   for (int i = thread; i < 16 * (kD / 2); i += kThreads) {
     const int r = i / (kD / 2), d = i % (kD / 2);
@@ -137,8 +137,8 @@ struct NewToken {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int d = i + h * half;
-      keys[token * Tiles<kD>::kStride + d] = k[h];
-      values[token * Tiles<kD>::kStride + d] = v[h];
+      keys[token * KeyTiles<kD>::kStride + d] = k[h];
+      values[token * KeyTiles<kD>::kStride + d] = v[h];
       if (keeps) all_keys[token * task.kv.padded + d] = k[h];
       if (keeps) all_values[token * task.kv.padded + d] = v[h];
     }
@@ -181,7 +181,7 @@ struct Rows {
   // Those of a step of 16 dimensions, from shared memory.
   __device__ __forceinline__ void read(int m, int step, unsigned (&to)[4]) const {
     const int row = 16 * m + lane_index() % 16, d = step * 16 + lane_index() / 16 * 8;
-    const uint4 a = load_matrices<false>(queries + row * Tiles<kD>::kStride + d);
+    const uint4 a = load_matrices<false>(queries + row * KeyTiles<kD>::kStride + d);
     to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w;
   }
   __device__ __forceinline__ void hold() {
@@ -251,7 +251,7 @@ struct Rows {
       for (int n = 0; n < kCount; n += 2) {
         const int row = first + 8 * (n + lane / 16) + lane % 8;
         const int d = step * 16 + lane / 8 % 2 * 8;
-        const uint4 b = load_matrices<false>(keys + row * Tiles<kD>::kStride + d);
+        const uint4 b = load_matrices<false>(keys + row * KeyTiles<kD>::kStride + d);
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
           multiply<kF16>(scores[m][n], now[m], b.x, b.y);
@@ -325,7 +325,7 @@ struct Rows {
 #pragma unroll
       for (int n = 0; n < kD / 8; n += 2) {
         const int row = first + 8 * k + lane / 8 % 2 * 8 + lane % 8, d = 8 * (n + lane / 16);
-        const uint4 b = load_matrices<true>(values + row * Tiles<kD>::kStride + d);
+        const uint4 b = load_matrices<true>(values + row * KeyTiles<kD>::kStride + d);
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
           multiply<kF16>(sums[m][n], a[m], b.x, b.y);
@@ -403,7 +403,7 @@ __device__ __forceinline__ void merge_warps(const AttentionTask& task, const Sha
 // kOneRowEach: the warps share the rows and divide the keys; otherwise each has kM times 16 rows of its own.
 template <bool kF16, int kD, int kM, bool kOneRowEach>
 __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task) {
-  using T = Tiles<kD>;
+  using T = KeyTiles<kD>;
   INFINILM_SHARED_MEMORY(memory);
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
   const auto keys = [&](int stage) { return tiles + stage * 2 * T::kElements; };
@@ -470,9 +470,9 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
     }
   }
   rows.gather();
-  constexpr int kTileRows = kOneRowEach ? 16 : block_rows(kM);
+  constexpr int kRowsOfTile = kOneRowEach ? 16 : block_rows(kM);
   float* partial =
-      s.splits == 1 ? nullptr : partial_of(task, kTileRows, static_cast<int>(blockIdx.y));
+      s.splits == 1 ? nullptr : partial_of(task, kRowsOfTile, static_cast<int>(blockIdx.y));
   if constexpr (kOneRowEach) {
     merge_warps<kF16, kD>(task, s, rows, reinterpret_cast<float*>(memory), partial);
   } else {
@@ -488,12 +488,12 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
       }
     }
   }
-  if (partial != nullptr) merge_splits<kTileRows>(task, s);
+  if (partial != nullptr) merge_splits<kRowsOfTile>(task, s);
 }
 
 template <bool kF16, int kD, int kM, bool kOneRowEach>
 void launch(Context& context, const AttentionTask& task, dim3 grid) {
-  using T = Tiles<kD>;
+  using T = KeyTiles<kD>;
   constexpr int kMerging = kWarps * 16 * (kD + 2) * 4;
   static_assert(!kOneRowEach || kMerging <= T::kBytes);
   constexpr int kQueries = kOneRowEach ? 16 : kM == 1 ? 0 : block_rows(kM);
@@ -527,7 +527,7 @@ bool has_tensor_attention(const AttentionShape& shape) {
 
 int tensor_rows(const Context& context, const AttentionShape& shape, bool one_row_each) {
   if (one_row_each) return 16;
-  constexpr int kMost = Tiles<128>::kBytes + Tiles<128>::row_bytes(block_rows(2));
+  constexpr int kMost = KeyTiles<128>::kBytes + KeyTiles<128>::row_bytes(block_rows(2));
   const bool fits = context.shared_limit() >= kMost + 1024;
   return block_rows(shape.head_dim <= 96 || (shape.head_dim <= 128 && fits) ? 2 : 1);
 }

@@ -4,6 +4,9 @@
 #include <cstring>
 #include <filesystem>
 
+#if !defined(INFINILM_CUDA_EMULATED)
+#include "cuda/devices.hpp"
+#endif
 #include "infinilm/error.hpp"
 
 namespace infinilm::cuda {
@@ -112,7 +115,6 @@ Context::Context(int device)
     : device_(device),
       multiprocessors_(3),
       shared_limit_(emulation::shared_limit()),
-      overlaps_(shared_limit_ == emulation::kSharedLimit),
       staging_(new Staging) {}
 void Context::enter() const {}
 bool Context::can_record() noexcept { return false; }
@@ -161,7 +163,7 @@ Context::Context(int device) : device_(device), staging_(new Staging) {
   const int minor = attribute(cudaDevAttrComputeCapabilityMinor);
   check<Error>(major >= 8, "device \"cuda:", device,
                "\": expected compute capability 8.0 or newer (Ampere), found ", major, '.', minor);
-  overlaps_ = major >= 9;
+  overlaps_ = code_version() >= 90;  // only such code waits for the previous kernel by itself
   has_own_memory_ = attribute(cudaDevAttrIntegrated) == 0 && !std::filesystem::exists("/dev/dxg");
   multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount);
   shared_limit_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));

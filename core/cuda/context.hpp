@@ -52,8 +52,6 @@ class Context {
   int device() const noexcept { return device_; }
   cudaStream_t stream() const noexcept { return stream_; }
   int multiprocessors() const noexcept { return multiprocessors_; }
-  // Whether a thread can ask for a whole piece of memory at once: see device.cuh.
-  bool copies_at_once() const noexcept { return overlaps_; }
   // The most shared memory that one block can have.
   std::size_t shared_limit() const noexcept { return shared_limit_; }
   // With so much, no two blocks of a kernel are on one multiprocessor.
@@ -143,8 +141,7 @@ class Context {
   std::size_t shared_limit_ = 0;
   std::size_t shared_for_one_ = 0;
   bool has_own_memory_ = false;
-  bool overlaps_ =
-      false;  // compute capability 9: a kernel may start before the previous one has ended
+  bool overlaps_ = false;  // a kernel may start before the previous one has ended
   std::atomic<bool> recording_ = false;
   std::int64_t epoch_ = 0;
   // More than kernels can be under way at once.

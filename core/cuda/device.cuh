@@ -3,7 +3,8 @@
 // Order: launches overlap. A kernel may start while the previous one still runs, so that it can load weights, and must call
 // `wait_for_previous` in every thread before it reads or writes anything that another kernel writes. Since all of them do, a
 // kernel that has been waited for has itself waited for all before it. (One reads earlier what a step before this one wrote: see
-// attention_tensor.cu.) `let_next_start` comes first: the next one gets what room there is once every block of this one has begun.
+// attention_tensor.cu.) `let_next_start` comes first, unless there is a reason: the next one gets what room there is once every
+// block of this one has called it or ended.
 #pragma once
 
 #include <cstddef>
@@ -48,6 +49,10 @@ __device__ __forceinline__ void prefetch_line(const void* p) {
 }
 
 __device__ __forceinline__ uint4 zero4() { return make_uint4(0, 0, 0, 0); }
+__device__ __forceinline__ float4 zero_four() { return make_float4(0.0f, 0.0f, 0.0f, 0.0f); }
+__device__ __forceinline__ float4 load_four(const float* p) {
+  return *reinterpret_cast<const float4*>(p);
+}
 
 // ---- 16-bit floats
 __device__ __forceinline__ float low_bf16(unsigned pair) { return __uint_as_float(pair << 16); }

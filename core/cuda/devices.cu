@@ -84,4 +84,10 @@ void check_device(int index) {
   check_cuda(status, concat("starting \"cuda:", index, "\""));
 }
 
+int code_version() {
+  cudaFuncAttributes attributes{};
+  check_cuda(cudaFuncGetAttributes(&attributes, probe), "reading a kernel's attributes");
+  return attributes.ptxVersion;
+}
+
 }  // namespace infinilm::cuda

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <utility>
 
 #include "cuda/product.hpp"
@@ -27,6 +28,11 @@ const CudaWeight& cuda_weight(const Weight& weight) {
 
 bool is_same(const Matrix& a, const Matrix& b) {
   return a.data == b.data && a.rows == b.rows && a.cols == b.cols && a.stride == b.stride;
+}
+
+bool overlap(const Matrix& a, const Matrix& b) {
+  const auto end = [](const Matrix& m) { return m.data + (m.rows - 1) * m.stride + m.cols; };
+  return a.rows > 0 && b.rows > 0 && std::less<>()(a.data, end(b)) && std::less<>()(b.data, end(a));
 }
 
 const float* bias_of(std::span<const float* const> bias, std::size_t part) {
@@ -78,6 +84,15 @@ std::optional<Room> OpsCuda::room() {
   synchronize();  // memory is freed in the stream's order
   const Context::Use use(*context_);
   return context_->room();
+}
+
+std::byte* OpsCuda::scratch(Scratch& buffer, std::size_t nbytes) {
+  try {
+    return context_->scratch(buffer, nbytes);
+  } catch (const Error&) {
+    flush();  // as above
+    throw;
+  }
 }
 
 void OpsCuda::upload(const void* host, void* to, std::size_t nbytes) {
@@ -301,7 +316,7 @@ void OpsCuda::argmax(Matrix x, std::span<Largest> found) {
   const Context::Use use(*context_);
   flush();
   const std::size_t bytes = (found.size_bytes() + 15) / 16 * 16;
-  std::byte* memory = context_->scratch(found_, bytes + argmax_bytes(x.rows));
+  std::byte* memory = scratch(found_, bytes + argmax_bytes(x.rows));
   auto* on_device = reinterpret_cast<Largest*>(memory);
   cuda::argmax(*context_, x, memory + bytes, on_device);
   context_->download(on_device, found.data(), found.size_bytes());
@@ -312,7 +327,7 @@ Matrix OpsCuda::in_order_of(const CudaWeight& weight, Matrix x) {
   if (weight.order() == nullptr) return x;
   flush();
   const Matrix gathered =
-      contiguous(context_->scratch(gathered_, float_bytes(x.rows, x.cols)), x.rows, x.cols);
+      contiguous(scratch(gathered_, float_bytes(x.rows, x.cols)), x.rows, x.cols);
   cuda::gather_columns(*context_, x, weight.order(), gathered);
   return gathered;
 }
@@ -339,7 +354,10 @@ void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const f
     p.parts[i] = {weight.view(i), bias_of(bias, i), out.data, out.stride};
   }
   const Norm* norm = norm_before(x);
-  if (norm != nullptr && x.rows <= kNormRows && turns_.empty()) {
+  const auto changes = [&](const Matrix& m) {
+    return std::any_of(y.begin(), y.end(), [&](const Matrix& out) { return overlap(out, m); });
+  };
+  if (norm != nullptr && x.rows <= kNormRows && turns_.empty() && !changes(norm->x)) {
     Product fused = p;
     fused.x = norm->x.data;
     fused.x_stride = norm->x.stride;
@@ -367,7 +385,7 @@ void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const f
 void OpsCuda::round_for_codes(Matrix x, Product& p) {
   flush();
   const int run = run_columns(p.parts[0].matrix.unit);
-  std::byte* memory = context_->scratch(rounded_, code_rows_bytes(x, run));
+  std::byte* memory = scratch(rounded_, code_rows_bytes(x, run));
   const CodeRows rows = cuda::round_for_codes(*context_, x, run, memory);
   p.rounded = rows.x;
   p.rounded_stride = rows.stride;
@@ -383,7 +401,7 @@ const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t st
   }
   const Norm* norm = norm_before(x);
   auto* rounded = reinterpret_cast<std::uint16_t*>(
-      context_->scratch(rounded_, static_cast<std::size_t>(x.rows * stride) * 2));
+      scratch(rounded_, static_cast<std::size_t>(x.rows * stride) * 2));
   if (norm != nullptr) {
     cuda::rms_norm(*context_, norm->x, norm->w, norm->eps, kept(x), rounded, stride,
                    weight.compute());
@@ -406,7 +424,8 @@ const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t st
 }
 
 void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride,
-                             const MatrixView& w, DataType type, bool residual, Matrix y) {
+                             const MatrixView& w, bool is_new, DataType type, bool residual,
+                             Matrix y) {
   const std::int64_t size = type == DataType::F32 ? 4 : 2;
   const bool done =
       library_->multiply(context_->stream(), type, x.rows, w.outputs, x.cols, prepared, stride,
@@ -421,6 +440,7 @@ void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride
     p.rounded = static_cast<const std::uint16_t*>(prepared);
     p.rounded_stride = stride;
   }
+  p.are_weights_new = is_new;
   p.residual = residual;
   p.part_count = 1;
   p.parts[0] = {w, nullptr, y.data, y.stride};
@@ -432,7 +452,7 @@ void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
   const MatrixView& w = weight.view(part);
   const DataType type = weight.compute();
   if (!weight.quant() && weight.dtype() == type) {
-    return multiply_dense(x, prepared, stride, w, type, residual, y);
+    return multiply_dense(x, prepared, stride, w, false, type, residual, y);
   }
   const std::int64_t size = type == DataType::F32 ? 4 : 2;
   MatrixView slab;
@@ -442,13 +462,13 @@ void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
   const std::int64_t most =
       std::max<std::int64_t>(1, kSlabBytes / (slab.row_bytes * kSlabRows)) * kSlabRows;
   const std::int64_t rows = std::min<std::int64_t>(most, w.outputs);
-  std::byte* memory = context_->scratch(slab_, static_cast<std::size_t>(rows * slab.row_bytes));
+  std::byte* memory = scratch(slab_, static_cast<std::size_t>(rows * slab.row_bytes));
   slab.data = memory;
   for (std::int64_t begin = 0; begin < w.outputs; begin += most) {
     const std::int64_t count = std::min(most, w.outputs - begin);
     slab.outputs = static_cast<int>(count);
     widen_rows(*context_, w, begin, count, type, memory, slab.row_bytes / size);
-    multiply_dense(x, prepared, stride, slab, type, residual,
+    multiply_dense(x, prepared, stride, slab, true, type, residual,
                    {y.data + begin, y.rows, count, y.stride});
   }
 }
@@ -462,10 +482,9 @@ void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const 
   for (std::size_t part = 0; part < weight.parts(); ++part) {
     const float* b = bias_of(bias, part);
     const bool apart = residual && b != nullptr;  // y + (x W^T + b): in the order of linear and add
-    const Matrix out = apart
-                           ? contiguous(context_->scratch(sum_, float_bytes(x.rows, y[part].cols)),
-                                        x.rows, y[part].cols)
-                           : y[part];
+    const Matrix out =
+        apart ? contiguous(scratch(sum_, float_bytes(x.rows, y[part].cols)), x.rows, y[part].cols)
+              : y[part];
     multiply_part(x, prepared, stride, weight, part, residual && !apart, out);
     if (b != nullptr) add_bias(*context_, b, out);
     if (apart) cuda::add(*context_, out, y[part]);
@@ -475,28 +494,29 @@ void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const 
 void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bias,
                      std::span<const Matrix> y, bool residual) {
   const Context::Use use(*context_);
+  const LastUse last(*this);
   const CudaWeight& weight = cuda_weight(w);
-  if (x.rows > 0 && multiplies_itself(x.rows)) {
+  if (x.rows == 0) return;
+  if (multiplies_itself(x.rows)) {
     multiply_few(x, weight, bias, y, residual, -1);
-  } else if (x.rows > 0) {
+  } else {
     multiply_many(x, weight, bias, y, residual);
   }
-  last_use_.reset();
 }
 
 void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
                              HiddenAct act, Matrix y) {
   const Context::Use use(*context_);
+  const LastUse last(*this);
   const CudaWeight& weight = cuda_weight(gate_up);
   if (x.rows == 0) return;
   if (multiplies_itself(x.rows) && x.rows <= kMostActRows) {
-    multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
-    return last_use_.reset();
+    return multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
   }
   flush_act_mul();  // of which gate and up lie where these will
   const std::size_t bytes = float_bytes(x.rows, y.cols);
-  const std::array<Matrix, 2> parts = {contiguous(context_->scratch(gate_, bytes), x.rows, y.cols),
-                                       contiguous(context_->scratch(up_, bytes), x.rows, y.cols)};
+  const std::array<Matrix, 2> parts = {contiguous(scratch(gate_, bytes), x.rows, y.cols),
+                                       contiguous(scratch(up_, bytes), x.rows, y.cols)};
   linear(x, gate_up, bias, parts, false);
   act_mul_ = {parts[0], parts[1], act, y};
 }

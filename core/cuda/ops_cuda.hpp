@@ -117,6 +117,19 @@ class OpsCuda final : public Ops {
     AttentionShape shape;
   };
 
+  // What was said of x holds for one product, whatever becomes of it.
+  class LastUse {
+   public:
+    explicit LastUse(OpsCuda& ops) : ops_(ops) {}
+    ~LastUse() { ops_.last_use_.reset(); }
+    LastUse(const LastUse&) = delete;
+    LastUse& operator=(const LastUse&) = delete;
+
+   private:
+    OpsCuda& ops_;
+  };
+
+  std::byte* scratch(Scratch& buffer, std::size_t nbytes);
   void flush();
   void flush_norms();
   void flush_turns();
@@ -144,9 +157,9 @@ class OpsCuda final : public Ops {
   const void* prepare(Matrix x, const CudaWeight& weight, std::int64_t stride);
   // What becomes of x itself: nothing, if it was given up.
   Matrix kept(Matrix x) const;
-  // By the library, or by own kernels where it cannot; w is of `type`.
+  // By the library, or by own kernels where it cannot; w is of `type`, and new if the operation before has written it.
   void multiply_dense(Matrix x, const void* prepared, std::int64_t stride, const MatrixView& w,
-                      DataType type, bool residual, Matrix y);
+                      bool is_new, DataType type, bool residual, Matrix y);
   void multiply_part(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
                      std::size_t part, bool residual, Matrix y);
 

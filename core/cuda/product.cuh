@@ -32,7 +32,7 @@ struct BlockPlan {
   static constexpr bool kMany = Sums::kRows > 16;  // x of one step takes much shared memory then
   static constexpr int kWarps = Unit::kWarps / (kMany || kTiles == 2 ? 2 : 1);
   static constexpr int kThreads = kWarps * 32;
-  static_assert(Unit::kDepth >= kLeastDepth && Unit::kDepth <= kMostAsyncDepth);
+  static_assert(Unit::kDepth >= kLeastDepth && Unit::kDepth <= kMostDepth);
   static constexpr int kBlocks = kMany ? 1 : 2;  // that a multiprocessor has registers for
   // With two sets of sums, one is added up while the next tile's are written.
   static constexpr int kSets = kMany ? 1 : 2;
@@ -43,12 +43,6 @@ struct BlockPlan {
   }
   static int ring_bytes(const UnitLayout& layout, int depth) {
     return kWarps * kTiles * depth * Unit::slot_bytes(layout);
-  }
-  // Slots of a ring, where shared memory has room for them.
-  static int depth(const UnitLayout& layout, bool at_once) {
-    if (!Unit::kScaled || !at_once) return Unit::kDepth;
-    constexpr int kRings = 80 << 10;  // bytes
-    return std::clamp(kRings / ring_bytes(layout, 1), kLeastDepth, kMostDepth);
   }
 };
 
@@ -94,6 +88,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, unsigned char* 
   const int warp = __shfl_sync(kAll, warp_index(), 0);  // the same for the compiler, too
   auto* rings = reinterpret_cast<unsigned char*>(sums + Plan::kSets * Plan::sums(p.rows));
   const int ring_bytes = kTiles * p.depth * Unit::slot_bytes(p.parts[0].matrix.unit);
+  if (p.are_weights_new) wait_for_previous();
   __shared__ int upcoming[Tiles::kUpcoming];
   __shared__ Arrival arrivals[kAtOnce ? Plan::kWarps * kMostDepth : 1];
   Tiles tiles(p, upcoming);
@@ -187,7 +182,7 @@ void launch_product(Context& context, Product p) {
   const auto bytes_of_rest = [&](int depth) {
     return Plan::kSets * Plan::sums(p.rows) * 4 + Plan::ring_bytes(first.unit, depth);
   };
-  p.depth = Plan::depth(first.unit, context.copies_at_once());
+  p.depth = Unit::kDepth;  // where shared memory has room for so many
   while (p.depth > kLeastDepth && bytes_of_rest(p.depth) + bytes_of_x(1) > room) --p.depth;
   const int rest = bytes_of_rest(p.depth);
   p.chunk_steps = steps;

@@ -25,7 +25,7 @@ __device__ __forceinline__ Place place_of(const Product& p, int tile) {
 class Tiles {
  public:
   // `upcoming`: kUpcoming numbers of shared memory.
-  static constexpr int kUpcoming = 16;
+  static constexpr int kUpcoming = 8;
   __device__ __forceinline__ Tiles(const Product& p, int* upcoming)
       : p_(p), upcoming_(upcoming), draws_(p.tickets != nullptr && threadIdx.x == 0) {}
 
@@ -60,11 +60,11 @@ class Tiles {
   unsigned ticket_ = 0;
 };
 
-inline constexpr int kLeastDepth = 2, kMostDepth = 8, kMostAsyncDepth = 4;
+inline constexpr int kLeastDepth = 2, kMostDepth = 4;
 
 // Until the oldest of `depth` groups of copies has arrived.
 __device__ __forceinline__ void wait_for_oldest(int depth) {
-  static_assert(kLeastDepth == 2 && kMostAsyncDepth == 4);
+  static_assert(kLeastDepth == 2 && kMostDepth == 4);
   if (depth == 4) {
     wait_for_copies<3>();
   } else if (depth == 3) {

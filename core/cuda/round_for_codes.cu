@@ -14,8 +14,8 @@ __global__ void __launch_bounds__(kThreads)
     round_kernel(const float* x, std::int64_t x_stride, int columns, CodeRows to) {
   let_next_start();
   wait_for_previous();
-  const int r = static_cast<int>(blockIdx.y);
-  const int column = (static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x)) * 4;
+  const int r = static_cast<int>(blockIdx.x);
+  const int column = (static_cast<int>(blockIdx.y) * kThreads + static_cast<int>(threadIdx.x)) * 4;
   if (column >= to.stride) return;  // all of a warp, or none
   const float* row = x + r * x_stride;
   const auto one = [&](int k) { return k < columns ? row[k] : 0.0f; };
@@ -47,7 +47,7 @@ CodeRows round_for_codes(Context& context, const Matrix& x, int run, std::byte* 
                       : run == 64 ? round_kernel<64>
                                   : round_kernel<128>;
   constexpr std::int64_t kPer = kThreads * 4;
-  const dim3 grid(static_cast<unsigned>((stride + kPer - 1) / kPer), static_cast<unsigned>(x.rows));
+  const dim3 grid(static_cast<unsigned>(x.rows), static_cast<unsigned>((stride + kPer - 1) / kPer));
   context.launch(kernel, grid, kThreads, 0, x.data, x.stride, static_cast<int>(x.cols), to);
   return to;
 }

@@ -54,10 +54,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__device__ __forceinline__ float4 four_of(const float* p) {
-  return *reinterpret_cast<const float4*>(p);
-}
-
 // What an element of y becomes; `four`: four neighbours at once, where all memory allows it.
 struct ActMul {
   const float* gate;
@@ -68,7 +64,7 @@ struct ActMul {
     return activate(gate[r * gate_stride + i], act) * up[r * up_stride + i];
   }
   __device__ float4 four(int r, int i, const float4&) const {
-    const float4 g = four_of(gate + r * gate_stride + i), u = four_of(up + r * up_stride + i);
+    const float4 g = load_four(gate + r * gate_stride + i), u = load_four(up + r * up_stride + i);
     return make_float4(activate(g.x, act) * u.x, activate(g.y, act) * u.y, activate(g.z, act) * u.z,
                        activate(g.w, act) * u.w);
   }
@@ -78,7 +74,7 @@ struct Add {
   std::int64_t stride;
   __device__ float operator()(int r, int i, float y) const { return y + x[r * stride + i]; }
   __device__ float4 four(int r, int i, const float4& y) const {
-    const float4 v = four_of(x + r * stride + i);
+    const float4 v = load_four(x + r * stride + i);
     return make_float4(y.x + v.x, y.y + v.y, y.z + v.z, y.w + v.w);
   }
 };
@@ -86,7 +82,9 @@ struct Copy {
   const float* x;
   std::int64_t stride;
   __device__ float operator()(int r, int i, float) const { return x[r * stride + i]; }
-  __device__ float4 four(int r, int i, const float4&) const { return four_of(x + r * stride + i); }
+  __device__ float4 four(int r, int i, const float4&) const {
+    return load_four(x + r * stride + i);
+  }
 };
 struct Gather {
   const float* x;

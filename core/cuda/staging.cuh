@@ -9,10 +9,6 @@ namespace infinilm::cuda {
 
 inline constexpr int kStagedTogether = 128;  // columns
 
-__device__ __forceinline__ float4 load_four(const float* x) {
-  return *reinterpret_cast<const float4*>(x);
-}
-
 // All columns, normalised. A thread keeps what it has read until the sum of squares is known.
 template <int kThreads, class Sums>
 __device__ __forceinline__ void stage_normed(const Product& p, int count, const StagedX<Sums>& to) {
@@ -48,7 +44,7 @@ __device__ __forceinline__ void stage_normed(const Product& p, int count, const 
   }
 }
 
-// Rounded already. Not by copy_async: to wait for it would be to wait for all weights on their way.
+// Rounded already. Not by copy_async: to wait for it would be to wait for weights on their way, too.
 __device__ __forceinline__ void copy_rounded(const Product& p, int begin, int count,
                                              std::uint16_t* to, int stride) {
   const int eights = count / 8, threads = static_cast<int>(blockDim.x);

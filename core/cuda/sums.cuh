@@ -23,8 +23,6 @@ __host__ __device__ constexpr int noted_rows(int rows) { return (rows + 1) / 2 *
 
 struct NoNote {};
 
-__device__ __forceinline__ float4 zero_four() { return make_float4(0.0f, 0.0f, 0.0f, 0.0f); }
-
 // Sums of a warp's tile by lanes (g, t): to[row of x * kSumStride + output]
 template <int kCount>
 __device__ __forceinline__ void store_sums(const float (&d)[kCount][4], float* to, int rows) {
@@ -127,7 +125,8 @@ __device__ __forceinline__ bool scale_four(const float4& v, uint2& halves, Note&
 // Codes on tensor cores, without taking them apart: a code beside a fixed exponent is the float16 `offset + code`, so that
 //   sum of (code - zero) x = sum of (offset + code) x - (offset + zero) * sum of x.
 // The sum of x was taken when x was staged, for each run of columns that share a scale; so was a power of two that brings the run
-// to where float16 has all its eleven bits: x is rounded less than to bfloat16, and exactly if it was rounded to that before.
+// to where float16 has all its eleven bits: x is rounded less than to bfloat16, but for what is 2^29 times smaller than the run's
+// largest. Infinities become NaN.
 // kCount times eight rows.
 template <class Unit, int kCount>
 struct OffsetSums {

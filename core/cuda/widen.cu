@@ -1,4 +1,4 @@
-// Rows of a matrix in any layout, as float32 or bfloat16.
+// Rows of a matrix in any layout, as float32 or 16-bit floats.
 #include <algorithm>
 
 #include "cuda/pieces.cuh"

@@ -100,10 +100,10 @@ class Ops : public DeviceMemory {
   // kernel); BF16 rounds to nearest even. `packed` may be null, and throw.
   virtual std::unique_ptr<Weight> pack(std::span<const Tensor> parts, DataType compute,
                                        const PartPacked& packed = nullptr) = 0;
-  // The same of quantised matrices, of one format and one order of inputs. What they stand for is not rounded again before it is multiplied, but to
-  // bfloat16 where the device multiplies so. With `compute` F32, x counts in float32 or as integers of 24 bits, with BF16
-  // rounded to bfloat16 or as integers of 16 bits, with `int8_activations` always as integers of 8 bits: symmetric, with a scale
-  // for each 128 columns or fewer.
+  // The same of quantised matrices, of one format and one order of inputs. What they stand for is not rounded again before it is
+  // multiplied, but to 16-bit floats where the device multiplies so. With `compute` F32, x counts in float32 or as integers of 24
+  // bits, with BF16 rounded to bfloat16, or as integers or floats of 16 bits, with `int8_activations` always as integers of 8
+  // bits: symmetric, with a scale for each 128 columns or fewer.
   virtual std::unique_ptr<Weight> pack_quantized(std::span<const QuantizedRows* const> parts,
                                                  DataType compute, bool int8_activations,
                                                  const RowsPacked& packed = nullptr) = 0;

@@ -184,7 +184,8 @@ inline void run_block(dim3 threads) {
 }
 
 inline void run_grid(dim3 grid, dim3 threads, std::size_t shared, std::function<void()> body) {
-  if (shared > shared_limit()) std::abort();
+  constexpr unsigned kMostBlocks = 65535;
+  if (shared > shared_limit() || grid.y > kMostBlocks || grid.z > kMostBlocks) std::abort();
   block().body = std::move(body);
   gridDim = grid;
   blockDim = threads;

@@ -499,9 +499,12 @@ TEST(ordered) {
 // A library for large products, on the emulation's memory.
 class PlainProduct final : public cuda::MatrixProduct {
  public:
+  // `declines`: whatever it is asked for.
+  explicit PlainProduct(bool declines = false) : declines_(declines) {}
   bool multiply(void*, DataType type, std::int64_t m, std::int64_t n, std::int64_t k, const void* a,
                 std::int64_t a_stride, const void* b, std::int64_t b_stride, float beta, float* c,
                 std::int64_t c_stride) override {
+    if (declines_) return false;
     for (std::int64_t i = 0; i < m; ++i) {
       for (std::int64_t j = 0; j < n; ++j) {
         float sum = beta == 0.0f ? 0.0f : beta * c[i * c_stride + j];
@@ -520,6 +523,7 @@ class PlainProduct final : public cuda::MatrixProduct {
     const std::uint16_t half = static_cast<const std::uint16_t*>(data)[i];
     return type == DataType::F16 ? from_f16(half) : from_bf16(half);
   }
+  bool declines_;
 };
 
 // Attention that rounds its results for the product after it, splits of keys included.
@@ -536,11 +540,11 @@ TEST(attention_before_a_library) {
   }
 }
 
-// More rows than own kernels take: as they would multiply them.
-TEST(ordered_by_a_library) {
+// More rows than own kernels take: as they would multiply them; also where the library will not.
+void check_library(bool declines) {
   constexpr std::int64_t kRows = 70, kInputs = 301, kOutputs = 37;
   cuda::OpsCuda ops(0);
-  ops.use(std::make_unique<PlainProduct>());
+  ops.use(std::make_unique<PlainProduct>(declines));
   for (const QuantFormat& f : kOrderedFormats) {
     for (const DataType compute : {kF32, kBf16, kF16}) {
       const Order order = shuffled(kInputs);
@@ -560,7 +564,62 @@ TEST(ordered_by_a_library) {
     }
   }
 }
+
+TEST(ordered_by_a_library) { check_library(false); }
+TEST(a_library_that_declines) { check_library(true); }
 #endif
+
+// A norm is not fused with a product into what is normalised.
+TEST(product_into_what_was_normalised) {
+  constexpr std::int64_t n = 128;
+  const Pair w = pack(kF32, kF32, {n}, n);
+  for (const bool residual : {false, true}) {
+    CHECK(agree(
+        numbers(n, 3), n, 0, 1e-4f, "norm, then a product into its x", [&](Ops& ops, Matrix x) {
+          const Numbers norm(ops, numbers(n, 2), n), h(ops, nothing(n), n);
+          ops.rms_norm(x, norm.data(), 1e-6f, h.matrix());
+          ops.linear(h.matrix(), &ops == &device() ? *w.device : *w.host, {}, {&x, 1}, residual);
+          ops.synchronize();
+        }));
+  }
+}
+
+// What last_use said is forgotten with the product that failed.
+TEST(last_use_of_a_product_that_fails) {
+  constexpr std::int64_t n = 64;
+  const Pair five = pack(kF32, kF32, {16, 16, 16, 16, 16}, n), w = pack(kF32, kF32, {n}, n);
+  const Numbers x(device(), numbers(n, 1), n), norm(device(), numbers(n, 2), n),
+      h(device(), nothing(n), n), y(device(), nothing(n), n);
+  const std::vector<Matrix> parts(5, Matrix{y.data(), 1, 16, 16});
+  device().last_use(h.matrix());
+  CHECK_THROWS(Error, "at most", device().linear(h.matrix(), *five.device, {}, parts, false));
+  device().rms_norm(x.matrix(), norm.data(), 1e-6f, h.matrix());
+  const Matrix out = y.matrix();
+  device().linear(h.matrix(), *w.device, {}, {&out, 1}, false);
+  CHECK(std::isfinite(h.read()[0]));
+}
+
+// x of any size: float16 has the range for it, run by run.
+TEST(quantised_extremes) {
+  constexpr std::int64_t kRows = 3, kInputs = 192, kOutputs = 24;
+  for (const float size : {0.0f, 1e-44f, 1e-30f, 1e-5f, 3e4f, 1e30f}) {
+    for (const QuantFormat& f : {QuantFormat{8, 32, true}, QuantFormat{4, 128, false}}) {
+      const Pair w = pack(f, kBf16, {kOutputs}, kInputs);
+      Floats values = rounded(numbers(kRows * kInputs, 1), kF16);
+      for (std::size_t i = 0; i < values.size(); i += 2) values[i] *= size;
+      for (const std::int64_t rows : {std::int64_t{1}, kRows}) {
+        const Floats some(values.begin(), values.begin() + rows * kInputs);
+        CHECK(agree(nothing(rows * kOutputs), kOutputs, 0, 1e-3f, concat("x times ", size),
+                    [&](Ops& ops, Matrix y) {
+                      const Numbers in(ops, some, kInputs);
+                      ops.linear(in.matrix(), &ops == &device() ? *w.device : *w.host, {}, {&y, 1},
+                                 false);
+                      ops.synchronize();
+                    }));
+      }
+    }
+  }
+}
 
 // What was put off before the columns are gathered is done, and whole.
 TEST(ordered_after_others) {
