@@ -53,19 +53,29 @@ std::byte* Context::scratch(Scratch& buffer, std::size_t nbytes) {
   if (nbytes <= buffer.size_) return buffer.data_;
   check<Error>(!recording_, "CUDA: a recording needs ", nbytes,
                " bytes of scratch memory that no step before it has needed");
-  const std::size_t size = std::max(nbytes, buffer.size_ + buffer.size_ / 2);
-  if (buffer.data_ != nullptr) {
-    std::erase(scratch_, buffer.data_);
-    free(buffer.data_);
-    ++epoch_;
+  std::size_t size = std::max(nbytes, buffer.size_ + buffer.size_ / 2);
+  drop(buffer);
+  void* memory = nullptr;
+  try {
+    memory = allocate(size);
+  } catch (const OutOfMemory&) {
+    if (size == nbytes) throw;
+    size = nbytes;
+    memory = allocate(size);
   }
-  buffer.data_ = nullptr;
-  buffer.size_ = 0;
-  void* memory = allocate(size);
   scratch_.push_back(memory);
   buffer.data_ = static_cast<std::byte*>(memory);
   buffer.size_ = size;
   return buffer.data_;
+}
+
+void Context::drop(Scratch& buffer) noexcept {
+  if (buffer.data_ == nullptr) return;
+  std::erase(scratch_, buffer.data_);
+  free(buffer.data_);
+  ++epoch_;
+  buffer.data_ = nullptr;
+  buffer.size_ = 0;
 }
 
 std::byte* Context::cleared_scratch(Scratch& buffer, std::size_t nbytes) {

@@ -76,6 +76,7 @@ class Context {
   void free(void* memory) noexcept;
   // At least `nbytes` of a scratch buffer. Two operations on the stream can share one. Grows only outside of recordings.
   std::byte* scratch(Scratch& buffer, std::size_t nbytes);
+  void drop(Scratch& buffer) noexcept;
   // The same, with zeros where it is new.
   std::byte* cleared_scratch(Scratch& buffer, std::size_t nbytes);
   // A counter that is zero; whoever uses it leaves it so. The same one again after kTickets more.

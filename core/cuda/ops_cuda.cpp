@@ -273,6 +273,15 @@ void OpsCuda::last_use(Matrix x) {
   last_use_ = x;
 }
 
+void OpsCuda::give_back() {
+  const Context::Use use(*context_);
+  flush();
+  for (Scratch* buffer : {&rounded_, &slab_, &gate_, &up_, &sum_, &found_, &gathered_,
+                          &splits_.partial, &splits_.arrived}) {
+    context_->drop(*buffer);
+  }
+}
+
 Matrix OpsCuda::kept(Matrix x) const {
   const bool given_up = last_use_ && is_same(*last_use_, x);
   return given_up ? Matrix{nullptr, x.rows, x.cols, x.stride} : x;

@@ -60,6 +60,7 @@ class OpsCuda final : public Ops {
   void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) override;
   void rms_norm(Matrix x, const float* w, float eps, Matrix y) override;
   void last_use(Matrix x) override;
+  void give_back() override;
   void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
               std::span<const Matrix> y, bool residual) override;
   void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,

@@ -134,7 +134,8 @@ Generation::Generation(std::shared_ptr<LlamaForCausalLM> model, std::vector<Toke
     sequence.processor = std::move(processors[i]);
   }
   check_cache();
-  if (!cache_ && config_.use_cache) cache_ = model_->new_cache(sequences_.size());
+  is_own_cache_ = !cache_ && config_.use_cache;
+  if (is_own_cache_) cache_ = model_->new_cache(sequences_.size());
 }
 
 Generation::~Generation() = default;
@@ -178,7 +179,13 @@ Tensor Generation::forward(const std::vector<Run>& runs, Frontend& frontend) {
     if (run.rows > 1) wanted = LogitRows::All;
   }
   const std::shared_ptr<KvCache> cache = cache_ ? cache_ : model_->new_cache(runs.size());
-  return model_->forward_packed(ids, slots, cache, wanted, frontend);
+  try {
+    return model_->forward_packed(ids, slots, cache, wanted, frontend);
+  } catch (const OutOfMemory&) {
+    // Whoever keeps the exception may keep this, too; another step would fill it again.
+    if (is_own_cache_) cache_->clear();
+    throw;
+  }
 }
 
 void Generation::step(Frontend& frontend) {

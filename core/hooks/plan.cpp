@@ -133,7 +133,8 @@ void HookConnection::warn_unmatched(Frontend& frontend) const {
 }
 
 const HookPlan& HookRunner::current_plan() {
-  if (!plan_ || plan_->generation() != connection_->registry()->generation()) {
+  // To make one may warn, and what hears that may register hooks.
+  while (!plan_ || plan_->generation() != connection_->registry()->generation()) {
     plan_ = connection_->plan(frontend_);
   }
   return *plan_;

@@ -55,8 +55,7 @@ struct Arena::State {
     try {
       return ops->allocate(size);
     } catch (const OutOfMemory&) {
-      const std::shared_ptr<State> idle = spare.lock();
-      if (!idle || !idle->give_back()) throw;
+      if (!give_back_idle(*ops)) throw;
     }
     return ops->allocate(size);
   }
@@ -65,16 +64,44 @@ struct Arena::State {
   std::mutex mutex;
   std::map<std::size_t, std::vector<Free>> free;
   std::int64_t step = 0;
-  std::weak_ptr<State> spare;  // whose idle memory is given back in need: its own, or another's
 };
 
-Arena::Arena(std::shared_ptr<Ops> ops) : state_(std::make_shared<State>(std::move(ops))) {
-  state_->spare = state_;
+// Those that give back what lies idle, of all models.
+class Arena::Registry {
+ public:
+  static Registry& instance() {
+    static Registry all;
+    return all;
+  }
+  void add(const std::shared_ptr<State>& state) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(states_, [](const auto& known) { return known.expired(); });
+    states_.push_back(state);
+  }
+  std::vector<std::shared_ptr<State>> of(const Ops& ops) {
+    std::vector<std::shared_ptr<State>> found;
+    const std::lock_guard lock(mutex_);
+    for (const auto& known : states_) {
+      const auto state = known.lock();
+      if (state && state->ops.get() == &ops) found.push_back(state);
+    }
+    return found;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<State>> states_;
+};
+
+bool Arena::give_back_idle(const Ops& ops) {
+  bool any = false;
+  for (const auto& state : Registry::instance().of(ops)) any = state->give_back() || any;
+  return any;
 }
 
-Arena::Arena(std::shared_ptr<Ops> ops, const Arena& spare)
+Arena::Arena(std::shared_ptr<Ops> ops, Idle idle)
     : state_(std::make_shared<State>(std::move(ops))) {
-  state_->spare = spare.state_;
+  if (idle == Idle::GivenBack) Registry::instance().add(state_);
 }
 
 std::shared_ptr<Buffer> Arena::get(std::size_t nbytes) { return lend(nbytes, size_class(nbytes)); }
@@ -92,8 +119,6 @@ std::shared_ptr<Buffer> Arena::lend(std::size_t nbytes, std::size_t size) {
   });
   return std::make_shared<Buffer>(data, nbytes, device, std::move(lease));
 }
-
-void Arena::give_back() { state_->give_back(); }
 
 void Arena::end_step() {
   std::vector<std::shared_ptr<Buffer>> old;  // freed after the unlock

@@ -12,20 +12,22 @@ namespace infinilm {
 // also after the arena itself is gone (then the memory is freed). Thread-safe.
 class Arena {
  public:
-  explicit Arena(std::shared_ptr<Ops> ops);
-  // One that keeps its own memory whatever happens; where the device has none left, what lies idle in `spare` is given back.
-  Arena(std::shared_ptr<Ops> ops, const Arena& spare);
+  // Whether what lies idle is given back when the device has too little left for any arena of it.
+  enum class Idle { GivenBack, Kept };
+  explicit Arena(std::shared_ptr<Ops> ops, Idle idle = Idle::GivenBack);
   // At least `nbytes`, of memory rounded up so that near sizes share it.
   std::shared_ptr<Buffer> get(std::size_t nbytes);
   // Just `nbytes`: for what is asked for again and again in one size.
   std::shared_ptr<Buffer> get_exact(std::size_t nbytes);
   // Marks the end of a step: memory that no recent step has used is given back to the system.
   void end_step();
-  // Gives back at once what nobody holds. An arena does so by itself where the device has too little left.
-  void give_back();
+  // Gives back at once what nobody holds, in all arenas of these operations that do. False if nothing lay idle. Arenas do so by
+  // themselves in need.
+  static bool give_back_idle(const Ops& ops);
 
  private:
   struct State;
+  class Registry;
   std::shared_ptr<Buffer> lend(std::size_t nbytes, std::size_t size);
 
   std::shared_ptr<State> state_;

@@ -45,7 +45,8 @@ std::shared_ptr<KvCacheState> Llama::new_cache(std::size_t batch_size, DataType 
 
 void Llama::give_back() const {
   decode_.forget();
-  arena_.give_back();
+  ops_->give_back();
+  Arena::give_back_idle(*ops_);
 }
 
 Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
@@ -53,6 +54,7 @@ Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
   Shape shape = leading;
   shape.push_back(static_cast<std::int64_t>(config_.vocab_size));
   const auto body = [&](const RopeTables& rope) { return run(step, rope, logit_rows); };
+  step.poll();
   if (ops_->can_record() && RecordedDecode::suits(step, logit_rows.size())) {
     return decode_.run(step, rotary_, body).reshape(shape);
   }

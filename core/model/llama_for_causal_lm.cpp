@@ -107,19 +107,30 @@ Tensor run_step(const Llama& llama, const std::shared_ptr<HookConnection>& hooks
   return logits;
 }
 
-// The same. Where memory runs out, all that the step had is given back first, then said what would fit.
+// The same. Where memory runs out, all that the step had is given back, with what lies idle; then it is tried once more, or said
+// what would fit.
 Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
-           std::int64_t step_number, Request request, KvCacheState& cache, Frontend& frontend) {
-  const std::vector<std::size_t> slots = request.slots;
+           std::int64_t step_number, const Request& request, KvCacheState& cache,
+           Frontend& frontend) {
   StepSize size{{},
                 request.batch.rows(),
                 static_cast<std::int64_t>(request.logit_rows.size()),
                 cache.layout()};
+  const auto attempt = [&] {
+    return run_step(llama, hooks, step_number, request, cache, frontend);
+  };
+  if (!HookRunner(hooks, frontend, {}).wants_any()) {
+    try {
+      return attempt();
+    } catch (const OutOfMemory&) {
+      llama.give_back();  // nobody has seen anything of it, and the cache is as it was
+    }
+  }
   try {
-    return run_step(llama, hooks, step_number, std::move(request), cache, frontend);
+    return attempt();
   } catch (const OutOfMemory& error) {
     llama.give_back();
-    for (const std::size_t slot : slots) size.past.push_back(cache.length(slot));
+    for (const std::size_t slot : request.slots) size.past.push_back(cache.length(slot));
     const std::optional<Room> room = llama.ops().room();
     throw OutOfMemory(
         concat(error.what(), "; ", step_advice(llama.config(), size, llama.ops(), room)));
@@ -253,7 +264,7 @@ Tensor LlamaForCausalLM::forward(const Tensor& input_ids, const std::shared_ptr<
   request.logit_leading.back() = static_cast<std::int64_t>(request.logit_rows.size() / batch);
   const auto state = cache ? cache->state() : llama->new_cache(batch, kv_cache_dtype_);
   const auto [hooks, number] = begin_step();
-  return run(*llama, hooks, number, std::move(request), *state, frontend);
+  return run(*llama, hooks, number, request, *state, frontend);
 }
 
 Tensor LlamaForCausalLM::forward_packed(const std::vector<TokenIds>& ids,
@@ -275,7 +286,7 @@ Tensor LlamaForCausalLM::forward_packed(const std::vector<TokenIds>& ids,
   pick_logit_rows(request, rows == LogitRows::Last ? 1 : 0);
   request.logit_leading = {static_cast<std::int64_t>(request.logit_rows.size())};
   const auto [hooks, number] = begin_step();
-  return run(*llama, hooks, number, std::move(request), *cache->state(), frontend);
+  return run(*llama, hooks, number, request, *cache->state(), frontend);
 }
 
 std::shared_ptr<KvCache> LlamaForCausalLM::new_cache(std::size_t batch_size,

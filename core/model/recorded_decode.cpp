@@ -66,11 +66,10 @@ std::shared_ptr<RecordedDecode::Entry> RecordedDecode::entry_for(const Step& ste
 
 Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
                            const std::function<Activation(const RopeTables&)>& body) {
-  step.poll();
   const std::shared_ptr<Entry> entry = entry_for(step);
   const std::lock_guard lock(entry->mutex);
   Entry& e = *entry;
-  if (!e.arena) e.arena = std::make_unique<Arena>(ops_, step.own_arena());
+  if (!e.arena) e.arena = std::make_unique<Arena>(ops_, Arena::Idle::Kept);
   const Inside inside(step, *e.arena);
   if (e.steps == 0) e.angles = step.make(2 * rotary.half());
   const RopeTables rope = rotary.tables(step.ops, step.batch.sequences, e.angles.view());
@@ -78,6 +77,8 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
     return e.recording && step.ops.replay(*e.recording, step.batch.ids, step.batch.sequences);
   };
   if (!replay()) {
+    // What it worked with has moved: it will be there again after the next steps.
+    if (e.recording) e.steps = 1;
     e.recording.reset();
     const auto ask = [&] {
       step.ops.begin_step(step.batch.ids, step.batch.sequences);

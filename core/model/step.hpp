@@ -47,7 +47,10 @@ class Step {
 
   // True if there are hooks on any of its points.
   bool is_watched() { return hooks_.wants_any(); }
-  bool wants(Point point, int layer = -1) { return hooks_.wants(point, layer); }
+  // In another arena nobody watches: what is asked for there is to be run again.
+  bool wants(Point point, int layer = -1) {
+    return arena_ == &own_arena_ && hooks_.wants(point, layer);
+  }
 
   // A hook point: shows `x` to whoever asked, as [leading…, trailing…]; does nothing else if nobody did.
   void point(Point point, int layer, Activation& x, std::initializer_list<std::int64_t> trailing) {

@@ -1,4 +1,5 @@
 #include "model/weights.hpp"
+#include "model/arena.hpp"
 
 #include <algorithm>
 #include <array>
@@ -282,7 +283,12 @@ LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantiz
   const ImportedModules imported(config, state, source);
   review(config, state, imported, source);
   const WeightPlan plan(config, config.dtype, quantization, state, imported);
-  const std::optional<Room> room = ops.room();
+  std::optional<Room> room = ops.room();
+  if (room && plan.nbytes(ops) > room->free) {  // other models may have some to spare
+    ops.give_back();
+    Arena::give_back_idle(ops);
+    room = ops.room();
+  }
   const auto refusal = [&](const std::string& begin) {
     return OutOfMemory(begin +
                        weights_advice(config, quantization, state, imported, source, ops, room));

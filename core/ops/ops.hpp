@@ -130,6 +130,8 @@ class Ops : public DeviceMemory {
   // The next operation, a product of x, is the last that reads x before it is written again: a device that has put off what x
   // comes from need not keep it.
   virtual void last_use(Matrix x) { static_cast<void>(x); }
+  // Lets go of memory that was kept for later operations.
+  virtual void give_back() {}
   // y = act(gate) * up; y may be either of them.
   virtual void act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) = 0;
   // y += x

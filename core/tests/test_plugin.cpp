@@ -86,7 +86,7 @@ TEST(what_lies_idle_in_an_arena_is_given_back_in_need) {
 TEST(a_recording_keeps_its_memory) {
   const Limit limit(10000);
   Arena outside(ops_for(kCuda));
-  Arena arena(ops_for(kCuda), outside);
+  Arena arena(ops_for(kCuda), Arena::Idle::Kept);
   const std::byte* memory = arena.get_exact(4000)->data();
   outside.get_exact(5000);
   CHECK(arena.get_exact(6000)->nbytes() == 6000);

@@ -106,6 +106,7 @@ class Generation {
   std::uint64_t seed_ = 0;
   std::vector<Sequence> sequences_;
   std::shared_ptr<KvCache> cache_;  ///< null: every step runs whole sequences
+  bool is_own_cache_ = false;       ///< nobody else has it
   bool stepping_ = false;
 };
 
