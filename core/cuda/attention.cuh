@@ -141,11 +141,11 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
   }
 }
 
-// The two kernels. `attend_on_tensor_cores` only where has_tensor_attention; `rows` of a tile are tensor_rows then.
+// The two kernels. `attend_on_tensor_cores` only where has_tensor_attention.
 void attend_in_floats(Context& context, const AttentionTask& task, dim3 grid);
 bool has_tensor_attention(const AttentionShape& shape);
-int tensor_rows(const Context& context, const AttentionShape& shape, bool one_row_each);
-void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid, int rows);
+void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid,
+                            bool one_row_each);
 
 inline constexpr int kFloatRows = 16;
 

@@ -1,12 +1,11 @@
 // Attention on tensor cores, for a cache of 16-bit floats and a head_dim up to 256 (Dao et al. 2022, FlashAttention, in its
 // forward pass).
 //
-//   64 keys at a time, copied into shared memory while the ones before are multiplied. A warp has 16 rows of the tile, or twice
-//   as many, and keeps their running peaks, totals and sums in registers:
+//   64 keys at a time, copied into shared memory while the ones before are multiplied. A warp has 16 rows of the tile, and
+//   keeps their queries, running peaks, totals and sums in registers:
 //     scores [16, 64] = q [16, D] keys [64, D]^T;  p = 2^(c (scores - peak));  sums [16, D] += p [16, 64] values [64, D]
-//   Many query tokens: four warps with 32 rows each, for which keys and values leave shared memory once, and queries each time;
-//   where registers or shared memory do not suffice, with 16 rows. One token each: all four warps have the same 16 rows (the
-//   query heads of a key head), and a quarter of the keys; their results are merged at the end. Then the tokens themselves may also come with the
+//   Many query tokens: four warps with 16 rows each. One token each: all four have the same rows (the query heads of a key
+//   head), and a quarter of the keys; their results are merged at the end. Then the tokens themselves may also come with the
 //   operation: queries and keys are rotated here, and the block that has a token's position writes it to the cache.
 //   What earlier steps left there is on its way before the kernel before has ended: this step begins with a copy to the device,
 //   for which everything had to be done.
@@ -24,10 +23,8 @@ struct KeyTiles {
   static constexpr int kElements = kKeys * kStride;
   static constexpr int kStages = kD <= 128 ? 2 : 1;
   static constexpr int kBytes = kStages * 2 * kElements * 2;
-  static constexpr int row_bytes(int rows) { return rows * kStride * 2; }
+  static constexpr int kQueries = 16 * kStride;  // rotated ones
 };
-
-constexpr int block_rows(int m) { return kWarps * 16 * m; }  // of a prompt
 
 // Keys and values of the first `length` tokens in a block of the cache into shared memory, in the background; zeros behind.
 template <int kD>
@@ -66,25 +63,7 @@ __device__ __forceinline__ float query_of(const AttentionTask& task, std::int64_
                   : pair_of(task, row, head, d - half).second();
 }
 
-// The tile's queries, rounded, as rows of KeyTiles::kStride; zeros around them.
-template <bool kF16, int kD, int kRows>
-__device__ __forceinline__ void stage_queries(const AttentionTask& task, const Share& s,
-                                              std::uint16_t* to) {
-  constexpr int kPairs = kD / 2;
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x); i < kRows * kPairs; i += kThreads) {
-    const int r = i / kPairs, d = i % kPairs * 2;
-    unsigned pair = 0;
-    if (r < s.rows) {
-      const std::int64_t row = row_of(s, r);
-      const float* head = task.q + row * task.q_stride + column_of(task, s, r);
-      pair = pack_half<kF16>(query_of(task, row, head, d), query_of(task, row, head, d + 1));
-    }
-    *reinterpret_cast<unsigned*>(to + r * KeyTiles<kD>::kStride + d) = pair;
-  }
-}
-
-// The same for 16 rows that are to be rotated, pair by pair.
+// The tile's queries, rotated and rounded, as rows of KeyTiles::kStride; zeros around them.
 template <bool kF16, int kD>
 __device__ __forceinline__ void rotate_queries(const AttentionTask& task, const Share& s,
                                                std::uint16_t* to) {
@@ -148,48 +127,43 @@ struct NewToken {
   }
 };
 
-// What a warp knows of its kM times 16 rows; a lane of rows g and g + 8 of each 16.
-template <bool kF16, int kD, int kM>
+// What a warp knows of its 16 rows; a lane of rows g and g + 8.
+template <bool kF16, int kD>
 struct Rows {
-  // One of two: in registers, or where the first row's lie in shared memory.
-  static constexpr bool kHolds = kM == 1;
-  unsigned q[kHolds ? kD / 16 : 1][4];
-  const std::uint16_t* queries;
-  float sums[kM][kD / 8][4];
-  float peak[kM][2], total[kM][2];
-  int position[kM][2], lowest[kM][2];  // keys that a row sees: [lowest, position]
+  unsigned q[kD / 16][4];
+  float sums[kD / 8][4];
+  float peak[2], total[2];
+  int position[2], lowest[2];  // keys that a row sees: [lowest, position]
 
   __device__ __forceinline__ void clear(const AttentionTask& task, const Share& s, int first) {
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
+    for (int h = 0; h < 2; ++h) {
+      const int r = first + lane_index() / 4 + 8 * h;
+      const bool inside = r < s.rows;
+      peak[h] = kMinusInfinity;
+      total[h] = 0.0f;
+      position[h] = inside ? position_of(s, r) : -1;
+      lowest[h] = inside ? first_key(position[h], task.window) : 0;
+    }
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const int r = first + 16 * m + lane_index() / 4 + 8 * h;
-        const bool inside = r < s.rows;
-        peak[m][h] = kMinusInfinity;
-        total[m][h] = 0.0f;
-        position[m][h] = inside ? position_of(s, r) : -1;
-        lowest[m][h] = inside ? first_key(position[m][h], task.window) : 0;
-      }
+    for (int n = 0; n < kD / 8; ++n) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
+  }
+
+  // From what rotate_queries left.
+  __device__ __forceinline__ void load(const std::uint16_t* rotated) {
+    const int lane = lane_index();
 #pragma unroll
-      for (int n = 0; n < kD / 8; ++n) {
-        sums[m][n][0] = sums[m][n][1] = sums[m][n][2] = sums[m][n][3] = 0.0f;
-      }
+    for (int step = 0; step < kD / 16; ++step) {
+      const int row = lane % 16, d = step * 16 + lane / 16 * 8;
+      const uint4 a = load_matrices<false>(rotated + row * KeyTiles<kD>::kStride + d);
+      q[step][0] = a.x;
+      q[step][1] = a.y;
+      q[step][2] = a.z;
+      q[step][3] = a.w;
     }
   }
 
-  // Those of a step of 16 dimensions, from shared memory.
-  __device__ __forceinline__ void read(int m, int step, unsigned (&to)[4]) const {
-    const int row = 16 * m + lane_index() % 16, d = step * 16 + lane_index() / 16 * 8;
-    const uint4 a = load_matrices<false>(queries + row * KeyTiles<kD>::kStride + d);
-    to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w;
-  }
-  __device__ __forceinline__ void hold() {
-#pragma unroll
-    for (int step = 0; step < kD / 16; ++step) read(0, step, q[step]);
-  }
-  // The same from where they come from.
-  __device__ __forceinline__ void hold(const AttentionTask& task, const Share& s, int first) {
+  __device__ __forceinline__ void load(const AttentionTask& task, const Share& s, int first) {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -214,72 +188,53 @@ struct Rows {
   template <int kCount>
   __device__ __forceinline__ void attend(const std::uint16_t* keys, const std::uint16_t* values,
                                          int first, int key, float factor, bool whole) {
-    float scores[kM][kCount][4];
+    float scores[kCount][4];
     score<kCount>(keys, first, scores);
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      if (!whole) mask<kCount>(key + first, m, scores[m]);
-      weigh<kCount>(m, scores[m], factor);
-    }
+    if (!whole) mask<kCount>(key + first, scores);
+    weigh<kCount>(scores, factor);
     mix<kCount>(values, first, scores);
   }
 
   template <int kCount>
   __device__ __forceinline__ void score(const std::uint16_t* keys, int first,
-                                        float (&scores)[kM][kCount][4]) {
+                                        float (&scores)[kCount][4]) {
     const int lane = lane_index();
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
-#pragma unroll
-      for (int n = 0; n < kCount; ++n) {
-        scores[m][n][0] = scores[m][n][1] = scores[m][n][2] = scores[m][n][3] = 0.0f;
-      }
+    for (int n = 0; n < kCount; ++n) {
+      scores[n][0] = scores[n][1] = scores[n][2] = scores[n][3] = 0.0f;
     }
 #pragma unroll
     for (int step = 0; step < kD / 16; ++step) {
-      unsigned now[kM][4];
-#pragma unroll
-      for (int m = 0; m < kM; ++m) {
-        if constexpr (kHolds) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) now[m][i] = q[step][i];
-        } else {
-          read(m, step, now[m]);
-        }
-      }
 #pragma unroll
       for (int n = 0; n < kCount; n += 2) {
         const int row = first + 8 * (n + lane / 16) + lane % 8;
         const int d = step * 16 + lane / 8 % 2 * 8;
         const uint4 b = load_matrices<false>(keys + row * KeyTiles<kD>::kStride + d);
-#pragma unroll
-        for (int m = 0; m < kM; ++m) {
-          multiply<kF16>(scores[m][n], now[m], b.x, b.y);
-          multiply<kF16>(scores[m][n + 1], now[m], b.z, b.w);
-        }
+        multiply<kF16>(scores[n], q[step], b.x, b.y);
+        multiply<kF16>(scores[n + 1], q[step], b.z, b.w);
       }
     }
   }
 
   template <int kCount>
-  __device__ __forceinline__ void mask(int key, int m, float (&scores)[kCount][4]) const {
+  __device__ __forceinline__ void mask(int key, float (&scores)[kCount][4]) const {
     const int t = lane_index() % 4;
 #pragma unroll
     for (int n = 0; n < kCount; ++n) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int k = key + 8 * n + 2 * t + j % 2;
-        if (k > position[m][j / 2] || k < lowest[m][j / 2]) scores[n][j] = kMinusInfinity;
+        if (k > position[j / 2] || k < lowest[j / 2]) scores[n][j] = kMinusInfinity;
       }
     }
   }
 
   // Scores become weights; sums and totals so far shrink to the new peak.
   template <int kCount>
-  __device__ __forceinline__ void weigh(int m, float (&scores)[kCount][4], float factor) {
+  __device__ __forceinline__ void weigh(float (&scores)[kCount][4], float factor) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      float largest = peak[m][h];
+      float largest = peak[h];
 #pragma unroll
       for (int n = 0; n < kCount; ++n) {
         largest = fmaxf(largest, fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
@@ -288,8 +243,8 @@ struct Rows {
       largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 2));
       // A row that has seen nothing yet keeps its zeros.
       const float base = largest == kMinusInfinity ? 0.0f : largest * factor;
-      const float shrink = exp2f(peak[m][h] * factor - base);
-      peak[m][h] = largest;
+      const float shrink = exp2f(peak[h] * factor - base);
+      peak[h] = largest;
       float sum = 0.0f;
 #pragma unroll
       for (int n = 0; n < kCount; ++n) {
@@ -299,38 +254,30 @@ struct Rows {
           sum += scores[n][j];
         }
       }
-      total[m][h] = fmaf(total[m][h], shrink, sum);
+      total[h] = fmaf(total[h], shrink, sum);
 #pragma unroll
       for (int n = 0; n < kD / 8; ++n) {
-        sums[m][n][2 * h] *= shrink;
-        sums[m][n][2 * h + 1] *= shrink;
+        sums[n][2 * h] *= shrink;
+        sums[n][2 * h + 1] *= shrink;
       }
     }
   }
 
   template <int kCount>
   __device__ __forceinline__ void mix(const std::uint16_t* values, int first,
-                                      const float (&p)[kM][kCount][4]) {
+                                      const float (&p)[kCount][4]) {
     const int lane = lane_index();
 #pragma unroll
     for (int k = 0; k < kCount; k += 2) {
-      unsigned a[kM][4];
-#pragma unroll
-      for (int m = 0; m < kM; ++m) {
-        a[m][0] = pack_half<kF16>(p[m][k][0], p[m][k][1]);
-        a[m][1] = pack_half<kF16>(p[m][k][2], p[m][k][3]);
-        a[m][2] = pack_half<kF16>(p[m][k + 1][0], p[m][k + 1][1]);
-        a[m][3] = pack_half<kF16>(p[m][k + 1][2], p[m][k + 1][3]);
-      }
+      const unsigned a[4] = {pack_half<kF16>(p[k][0], p[k][1]), pack_half<kF16>(p[k][2], p[k][3]),
+                             pack_half<kF16>(p[k + 1][0], p[k + 1][1]),
+                             pack_half<kF16>(p[k + 1][2], p[k + 1][3])};
 #pragma unroll
       for (int n = 0; n < kD / 8; n += 2) {
         const int row = first + 8 * k + lane / 8 % 2 * 8 + lane % 8, d = 8 * (n + lane / 16);
         const uint4 b = load_matrices<true>(values + row * KeyTiles<kD>::kStride + d);
-#pragma unroll
-        for (int m = 0; m < kM; ++m) {
-          multiply<kF16>(sums[m][n], a[m], b.x, b.y);
-          multiply<kF16>(sums[m][n + 1], a[m], b.z, b.w);
-        }
+        multiply<kF16>(sums[n], a, b.x, b.y);
+        multiply<kF16>(sums[n + 1], a, b.z, b.w);
       }
     }
   }
@@ -338,12 +285,9 @@ struct Rows {
   // Totals over the four lanes of a row.
   __device__ __forceinline__ void gather() {
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        total[m][h] += __shfl_xor_sync(kAll, total[m][h], 1);
-        total[m][h] += __shfl_xor_sync(kAll, total[m][h], 2);
-      }
+    for (int h = 0; h < 2; ++h) {
+      total[h] += __shfl_xor_sync(kAll, total[h], 1);
+      total[h] += __shfl_xor_sync(kAll, total[h], 2);
     }
   }
 };
@@ -365,7 +309,7 @@ __device__ __forceinline__ void write_result(const AttentionTask& task, const Sh
 // The results of four warps for the same rows become one, by log-sum-exp; `memory` is free for it.
 template <bool kF16, int kD>
 __device__ __forceinline__ void merge_warps(const AttentionTask& task, const Share& s,
-                                            const Rows<kF16, kD, 1>& rows, float* memory,
+                                            const Rows<kF16, kD>& rows, float* memory,
                                             float* partial) {
   constexpr int kRow = kD + 2;
   const int g = lane_index() / 4, t = lane_index() % 4;
@@ -374,13 +318,13 @@ __device__ __forceinline__ void merge_warps(const AttentionTask& task, const Sha
   for (int h = 0; h < 2; ++h) {
     float* to = mine + (g + 8 * h) * kRow;
     if (t == 0) {
-      to[0] = rows.peak[0][h];
-      to[1] = rows.total[0][h];
+      to[0] = rows.peak[h];
+      to[1] = rows.total[h];
     }
 #pragma unroll
     for (int n = 0; n < kD / 8; ++n) {
-      to[2 + 8 * n + 2 * t] = rows.sums[0][n][2 * h];
-      to[3 + 8 * n + 2 * t] = rows.sums[0][n][2 * h + 1];
+      to[2 + 8 * n + 2 * t] = rows.sums[n][2 * h];
+      to[3 + 8 * n + 2 * t] = rows.sums[n][2 * h + 1];
     }
   }
   __syncthreads();
@@ -400,8 +344,8 @@ __device__ __forceinline__ void merge_warps(const AttentionTask& task, const Sha
   }
 }
 
-// kOneRowEach: the warps share the rows and divide the keys; otherwise each has kM times 16 rows of its own.
-template <bool kF16, int kD, int kM, bool kOneRowEach>
+// kOneRowEach: the warps share the rows and divide the keys.
+template <bool kF16, int kD, bool kOneRowEach>
 __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task) {
   using T = KeyTiles<kD>;
   INFINILM_SHARED_MEMORY(memory);
@@ -414,32 +358,22 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   if (s.block_begin >= s.block_end) return;
   const int length = takes_tokens ? s.sequence.past : s.sequence.past + s.sequence.rows;
   fetch<kD>(task, s, s.block_begin, length, keys(0), keys(0) + T::kElements);
-  std::uint16_t* const queries = tiles + T::kBytes / 2;
-  const int first = kOneRowEach ? 0 : warp_index() * 16 * kM;
-  Rows<kF16, kD, kM> rows;
-  rows.clear(task, s, first);
-  rows.queries = queries + first * T::kStride;
+  Rows<kF16, kD> rows;
+  rows.clear(task, s, kOneRowEach ? 0 : warp_index() * 16);
   NewToken token;
   const int last_block = takes_tokens ? s.position / kKeys : -1;
   if (takes_tokens) {
     wait_for_previous();
     if (last_block < s.block_end) token.read(task, s);
-  }
-  if constexpr (kM == 1) {
-    if (takes_tokens) {
-      rotate_queries<kF16, kD>(task, s, queries);
-      __syncthreads();
-      rows.hold();
-    } else {
-      rows.hold(task, s, first);
-    }
-  } else {
-    stage_queries<kF16, kD, block_rows(kM)>(task, s, queries);
+    rotate_queries<kF16, kD>(task, s, tiles + T::kBytes / 2);
     __syncthreads();
+    // Not earlier: what the next kernel asks memory for would stand in the way, and its blocks would gather on those
+    // multiprocessors that have no block of this one.
+    let_next_start();
+    rows.load(tiles + T::kBytes / 2);
+  } else {
+    rows.load(task, s, kOneRowEach ? 0 : warp_index() * 16);
   }
-  // Not earlier: what the next kernel asks memory for would stand in the way, and its blocks would gather on those
-  // multiprocessors that have no block of this one.
-  if (kOneRowEach) let_next_start();
   const float factor = task.scale * 1.44269504f;
   const int last = position_of(s, s.rows - 1);
   for (int b = s.block_begin; b < s.block_end; ++b) {
@@ -470,7 +404,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
     }
   }
   rows.gather();
-  constexpr int kRowsOfTile = kOneRowEach ? 16 : block_rows(kM);
+  constexpr int kRowsOfTile = kOneRowEach ? 16 : 64;
   float* partial =
       s.splits == 1 ? nullptr : partial_of(task, kRowsOfTile, static_cast<int>(blockIdx.y));
   if constexpr (kOneRowEach) {
@@ -478,44 +412,34 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   } else {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
-    for (int i = 0; i < kM * kD / 8; ++i) {
-      const int m = i / (kD / 8), n = i % (kD / 8);
+    for (int n = 0; n < kD / 8; ++n) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int h = j / 2;
-        write_result(task, s, partial, first + 16 * m + g + 8 * h, 8 * n + 2 * t + j % 2,
-                     rows.sums[m][n][j], rows.peak[m][h] * task.scale, rows.total[m][h]);
+        write_result(task, s, partial, warp_index() * 16 + g + 8 * h, 8 * n + 2 * t + j % 2,
+                     rows.sums[n][j], rows.peak[h] * task.scale, rows.total[h]);
       }
     }
   }
   if (partial != nullptr) merge_splits<kRowsOfTile>(task, s);
 }
 
-template <bool kF16, int kD, int kM, bool kOneRowEach>
-void launch(Context& context, const AttentionTask& task, dim3 grid) {
-  using T = KeyTiles<kD>;
-  constexpr int kMerging = kWarps * 16 * (kD + 2) * 4;
-  static_assert(!kOneRowEach || kMerging <= T::kBytes);
-  constexpr int kQueries = kOneRowEach ? 16 : kM == 1 ? 0 : block_rows(kM);
-  context.launch(attention_kernel<kF16, kD, kM, kOneRowEach>, grid, kThreads,
-                 static_cast<std::size_t>(T::kBytes + T::row_bytes(kQueries)), task);
-}
-
 template <bool kF16, int kD>
-void launch(Context& context, const AttentionTask& task, dim3 grid, int rows) {
-  if (rows == 16) return launch<kF16, kD, 1, true>(context, task, grid);
-  if constexpr (kD <= 128) {
-    if (rows == block_rows(2)) return launch<kF16, kD, 2, false>(context, task, grid);
-  }
-  if constexpr (kD >= 128) launch<kF16, kD, 1, false>(context, task, grid);
+void launch(Context& context, const AttentionTask& task, dim3 grid, bool one_row_each) {
+  constexpr int kMerging = kWarps * 16 * (kD + 2) * 4;
+  static_assert(kMerging <= KeyTiles<kD>::kBytes);
+  const auto kernel =
+      one_row_each ? attention_kernel<kF16, kD, true> : attention_kernel<kF16, kD, false>;
+  const int shared = KeyTiles<kD>::kBytes + (one_row_each ? KeyTiles<kD>::kQueries * 2 : 0);
+  context.launch(kernel, grid, kThreads, static_cast<std::size_t>(shared), task);
 }
 
 template <bool kF16>
-void launch(Context& context, const AttentionTask& task, dim3 grid, int rows) {
-  if (task.kv.padded <= 64) return launch<kF16, 64>(context, task, grid, rows);
-  if (task.kv.padded <= 96) return launch<kF16, 96>(context, task, grid, rows);
-  if (task.kv.padded <= 128) return launch<kF16, 128>(context, task, grid, rows);
-  launch<kF16, 256>(context, task, grid, rows);
+void launch(Context& context, const AttentionTask& task, dim3 grid, bool one_row_each) {
+  if (task.kv.padded <= 64) return launch<kF16, 64>(context, task, grid, one_row_each);
+  if (task.kv.padded <= 96) return launch<kF16, 96>(context, task, grid, one_row_each);
+  if (task.kv.padded <= 128) return launch<kF16, 128>(context, task, grid, one_row_each);
+  launch<kF16, 256>(context, task, grid, one_row_each);
 }
 
 }  // namespace
@@ -525,18 +449,12 @@ bool has_tensor_attention(const AttentionShape& shape) {
   return halves && shape.head_dim <= 256;
 }
 
-int tensor_rows(const Context& context, const AttentionShape& shape, bool one_row_each) {
-  if (one_row_each) return 16;
-  constexpr int kMost = KeyTiles<128>::kBytes + KeyTiles<128>::row_bytes(block_rows(2));
-  const bool fits = context.shared_limit() >= kMost + 1024;
-  return block_rows(shape.head_dim <= 96 || (shape.head_dim <= 128 && fits) ? 2 : 1);
-}
-
-void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid, int rows) {
+void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid,
+                            bool one_row_each) {
   if (task.kv.dtype == DataType::F16) {
-    launch<true>(context, task, grid, rows);
+    launch<true>(context, task, grid, one_row_each);
   } else {
-    launch<false>(context, task, grid, rows);
+    launch<false>(context, task, grid, one_row_each);
   }
 }
 
