@@ -120,6 +120,29 @@ def test_decode_step_by_step(name: str) -> None:
     assert caches[0].tokens() == caches[1].tokens() == ids.tolist()
 
 
+@pytest.mark.parametrize(
+    "name", ["layer1_mlp", "layer0_output", "layer*_attention_scores", "logits"]
+)
+def test_a_hook_is_heard_after_steps_that_nobody_watched(name: str) -> None:
+    """Those are recorded; a hook on another model leaves them so, and one on this model ends it at once."""
+    _, model = pair()
+    _, other = pair()
+    registry = infinilm.HookRegistry()
+    heard: list[str] = []
+    model.set_hook_registry(registry, "ours")
+    other.set_hook_registry(registry, "theirs")
+    registry.register_hook("theirs_layer0_mlp", lambda name, tensor, layer: heard.append(name))
+    cache = model.new_cache()
+    for token in range(8):
+        model.forward([token], cache)
+    assert heard == []
+    handle = registry.register_hook(name, lambda name, tensor, layer: heard.append(name))
+    model.forward([1], cache)
+    assert heard
+    assert all(point.startswith("ours_") for point in heard)
+    assert handle.calls == len(heard)
+
+
 def test_decode_of_a_batch_and_of_two_caches_in_turn() -> None:
     on_cpu, on_cuda = pair()
     one, other, reference = on_cuda.new_cache(2), on_cuda.new_cache(2), on_cpu.new_cache(2)
