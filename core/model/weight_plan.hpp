@@ -43,7 +43,7 @@ class WeightPlan {
   // The type of a stack that is kept as floats.
   DataType kept_dtype(const Stack& stack) const;
 
-  // Of all weights, as `ops` lays them out: what LlamaWeights::nbytes() will be.
+  // Of all weights, as `ops` lays them out: what LlamaWeights::nbytes() will be, but for an order of inputs.
   std::size_t nbytes(const Ops& ops) const;
 
  private:
