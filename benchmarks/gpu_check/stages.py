@@ -18,7 +18,17 @@ from report import Report, Stage
 
 _HERE = Path(__file__).resolve().parent
 _TOOLS = ("memcheck", "racecheck", "initcheck")
-ALL = ("facts", "table", "pytest", "operations", "speed", "peers", "sanitizers", "compiled")
+ALL = (
+    "facts",
+    "table",
+    "pytest",
+    "operations",
+    "speed",
+    "peers",
+    "llama_cpp",
+    "sanitizers",
+    "compiled",
+)
 _LONGEST_LOG = 400_000  # characters
 _LINES = 25  # of a log, in a failed stage's note
 
@@ -91,6 +101,13 @@ class Stages:
     def _peers(self) -> None:
         for model in self._models:
             self._worker(f"peers {model}", "peers.py", [model, "eager"], 120)
+
+    def _llama_cpp(self) -> None:
+        if not os.environ.get("LLAMA_BENCH"):
+            self._report.add(Stage("llama_cpp", "skipped", 0, "LLAMA_BENCH names no llama-bench"))
+            return
+        for model in self._models:
+            self._worker(f"llama_cpp {model}", "llama_cpp.py", [model], 120)
 
     def _compiled(self) -> None:
         self._worker("compiled", "peers.py", [self._models[0], "compiled"], 150)
