@@ -22,7 +22,8 @@ def modules() -> list[str]:
     found = [
         module.name
         for module in pkgutil.iter_modules(infinilm.__path__, "infinilm.")
-        if module.name not in {"infinilm.__main__", "infinilm._engine"}
+        # The plug-in looks like a module, but is none.
+        if module.name not in {"infinilm.__main__", "infinilm._engine", "infinilm.libinfinilm_cuda"}
     ]
     return ["infinilm", *found]
 
