@@ -188,12 +188,16 @@ void OpsCuda::flush_store() {
   kv_store(*context_, s.tokens, s.sequences, kv_view(s.shape));
 }
 
-void OpsCuda::flush() {
+void OpsCuda::flush_all_but_turns() {
   flush_attention();
   flush_norms();
-  flush_turns();
   flush_act_mul();
   flush_store();
+}
+
+void OpsCuda::flush() {
+  flush_all_but_turns();
+  flush_turns();
 }
 
 const OpsCuda::Norm* OpsCuda::norm_before(Matrix x) const {
@@ -301,10 +305,7 @@ void OpsCuda::add(Matrix x, Matrix y) {
 
 void OpsCuda::rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) {
   const Context::Use use(*context_);
-  flush_attention();
-  flush_norms();
-  flush_act_mul();
-  flush_store();
+  flush_all_but_turns();
   if (turns_.size() == 2) flush_turns();
   turns_.push_back({x, head_dim, cos, sin});
 }
@@ -539,10 +540,7 @@ std::size_t OpsCuda::kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim
 void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequences,
                        const AttentionShape& shape) {
   const Context::Use use(*context_);
-  flush_attention();
-  flush_norms();
-  flush_act_mul();
-  flush_store();
+  flush_all_but_turns();
   NewTokens tokens{k, v, {}};
   std::optional<Turn> turn_of_q;
   const bool one_row_each = has_one_row_each(sequences);

@@ -1,8 +1,8 @@
 // The kernel behind product.hpp, for one format.
 //
 // A block of warps takes tiles of 16 outputs, one after the other. The warps share a row's columns: of kWarps warps, w has units
-// (32, 64 or 128 columns) number w, w + kWarps, …, and the sums of all are added at the end. In a unit, lane (g, t) of a warp, g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32
-// of outputs g and g + 8:
+// (32, 64 or 128 columns) number w, w + kWarps, …, and the sums of all are added at the end. In a unit, lane (g, t) of a warp,
+// g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32 of outputs g and g + 8:
 //
 //             columns  0      8      16     24    31
 //   output g          | t = 0 | t = 1 | t = 2 | t = 3 |
@@ -30,7 +30,7 @@ inline constexpr int kStaticShared = 4096;  // at most
 template <class Unit, class Sums, int kTiles>
 struct BlockPlan {
   static constexpr bool kMany = Sums::kRows > 16;  // x of one step takes much shared memory then
-  static constexpr int kWarps = Unit::kWarps / (kMany || kTiles == 2 ? 2 : 1);
+  static constexpr int kWarps = kMany || kTiles == 2 ? 8 : 16;
   static constexpr int kThreads = kWarps * 32;
   static_assert(Unit::kDepth >= kLeastDepth && Unit::kDepth <= kMostDepth);
   static constexpr int kBlocks = kMany ? 1 : 2;  // that a multiprocessor has registers for

@@ -37,6 +37,25 @@ __device__ __forceinline__ void store_sums(const float (&d)[kCount][4], float* t
   }
 }
 
+// What a lane multiplies of a piece of 32 columns on tensor cores, in two products: of a unit of W,
+struct PieceOfW {
+  unsigned first[4], second[4];
+  template <class Unit>
+  __device__ __forceinline__ PieceOfW(const Unit& unit, int piece) {
+    const Pairs low = unit.pairs(piece, 0), high = unit.pairs(piece, 1);
+    first[0] = low.v[0], first[1] = high.v[0], first[2] = low.v[1], first[3] = high.v[1];
+    second[0] = low.v[2], second[1] = high.v[2], second[2] = low.v[3], second[3] = high.v[3];
+  }
+};
+// and of a row of x, of which `column` is the piece's first; zeros where there is no such row.
+template <class Sums>
+__device__ __forceinline__ uint4 piece_of_x(const StagedX<Sums>& from, int row, int column) {
+  const auto* x = from.x + column + lane_index() % 4 * 8;
+  uint4 v = zero4();
+  if (row < from.rows) v = *reinterpret_cast<const uint4*>(x + row * from.stride);
+  return v;
+}
+
 // 16-bit floats on tensor cores; kCount times eight rows.
 template <int kCount, bool kF16>
 struct TensorSums {
@@ -64,20 +83,15 @@ struct TensorSums {
   template <class Unit>
   __device__ __forceinline__ void add(const Unit& unit, const StagedX<TensorSums>& from,
                                       int column) {
-    const int g = lane_index() / 4, t = lane_index() % 4;
+    const int g = lane_index() / 4;
 #pragma unroll
     for (int piece = 0; piece < Unit::kPieces; ++piece) {
-      const Pairs low = unit.pairs(piece, 0), high = unit.pairs(piece, 1);
-      const unsigned first[4] = {low.v[0], high.v[0], low.v[1], high.v[1]};
-      const unsigned second[4] = {low.v[2], high.v[2], low.v[3], high.v[3]};
-      const X* x = from.x + column + piece * 32 + t * 8;
+      const PieceOfW w(unit, piece);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        const int row = i * 8 + g;
-        uint4 b = zero4();
-        if (row < from.rows) b = *reinterpret_cast<const uint4*>(x + row * from.stride);
-        multiply<kF16>(d[i], first, b.x, b.y);
-        multiply<kF16>(kChains == 2 ? other[i] : d[i], second, b.z, b.w);
+        const uint4 b = piece_of_x(from, i * 8 + g, column + piece * 32);
+        multiply<kF16>(d[i], w.first, b.x, b.y);
+        multiply<kF16>(kChains == 2 ? other[i] : d[i], w.second, b.z, b.w);
       }
     }
   }
@@ -178,17 +192,12 @@ struct OffsetSums {
       }
 #pragma unroll
       for (int piece = first_piece; piece < first_piece + kRunPieces; ++piece) {
-        const Pairs low = unit.pairs(piece, 0), high = unit.pairs(piece, 1);
-        const unsigned first[4] = {low.v[0], high.v[0], low.v[1], high.v[1]};
-        const unsigned second[4] = {low.v[2], high.v[2], low.v[3], high.v[3]};
-        const X* x = from.x + column + piece * 32 + t * 8;
+        const PieceOfW w(unit, piece);
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
-          const int row = i * 8 + g;
-          uint4 b = zero4();
-          if (row < from.rows) b = *reinterpret_cast<const uint4*>(x + row * from.stride);
-          multiply<true>(part[i], first, b.x, b.y);
-          multiply<true>(part[i], second, b.z, b.w);
+          const uint4 b = piece_of_x(from, i * 8 + g, column + piece * 32);
+          multiply<true>(part[i], w.first, b.x, b.y);
+          multiply<true>(part[i], w.second, b.z, b.w);
         }
       }
       const float of_unit[2] = {unit.scale(first_piece, 0), unit.scale(first_piece, 1)};

@@ -11,7 +11,7 @@ struct FloatUnit {
   static constexpr int kItem = kLayout == Layout::F32 ? 4 : 2;
   static constexpr int kRowBytes = 128;  // of each of the 16 outputs: whole cache lines
   static constexpr int kColumns = kRowBytes / kItem, kPieces = kColumns / 32;
-  static constexpr int kWarps = 16, kDepth = 3;
+  static constexpr int kDepth = 3;
   static constexpr int kLoads = kItem / 2;  // of 16 bytes, for a lane's columns of a piece
   uint4 v[kPieces][2][kLoads];
 
@@ -84,7 +84,7 @@ struct QuantisedUnit {
   static constexpr int kRunsOfUnit = kRuns;
   static constexpr int kColumns = kLayout == Layout::Q4 ? 128 : 64;
   static constexpr int kPieces = kColumns / 32;
-  static constexpr int kWarps = 16, kDepth = 4;
+  static constexpr int kDepth = 4;
   static constexpr int kMostBytes = 1024 + kRuns * kTileRows * 3;
   uint4 codes[2];
   unsigned scales[kRuns];  // of outputs g and g + 8

@@ -140,6 +140,13 @@ const HookPlan& HookRunner::current_plan() {
   return *plan_;
 }
 
+void HookRunner::pause() {
+  static const auto nobody = std::make_shared<HookConnection>(nullptr, 0, "");
+  paused_ = std::exchange(connection_, nobody);
+}
+
+void HookRunner::resume() noexcept { connection_ = std::move(paused_); }
+
 void HookRunner::run(Point point, int layer, const Tensor& tensor) {
   std::vector<std::pair<std::shared_ptr<HookEntry>, std::string>> ready;
   for (const HookPlan::Call& call : calls(point, layer)) {

@@ -98,6 +98,9 @@ class HookRunner {
     return !calls(point, layer).empty();
 #endif
   }
+  // Between these two nobody wants to see anything.
+  void pause();
+  void resume() noexcept;
   // Fires the callbacks of `point`, in the order of their registration.
   void run(Point point, int layer, const Tensor& tensor);
 
@@ -107,7 +110,7 @@ class HookRunner {
     return current_plan().calls(point, layer);
   }
 
-  std::shared_ptr<HookConnection> connection_;
+  std::shared_ptr<HookConnection> connection_, paused_;
   Frontend& frontend_;
   StepInfo info_;
   std::shared_ptr<const HookPlan> plan_;

@@ -18,6 +18,10 @@ std::string module_of(const ParameterInfo& matrix) {
 
 }  // namespace
 
+bool is_quantized_already(const LlamaConfig& config) {
+  return config.quantization_config_json() != "null";
+}
+
 ImportedModules::ImportedModules(const LlamaConfig& config,
                                  const std::map<std::string, Tensor>& state, std::string source)
     : schemes_(read_quantization_schemes(config.quantization_config_json())),

@@ -13,6 +13,9 @@
 
 namespace infinilm {
 
+// Whether a checkpoint of this config is quantised already, in part at least.
+bool is_quantized_already(const LlamaConfig& config);
+
 class ImportedModules {
  public:
   // `state` outlives it; `source` names it in messages.

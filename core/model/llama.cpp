@@ -54,9 +54,11 @@ Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
   Shape shape = leading;
   shape.push_back(static_cast<std::int64_t>(config_.vocab_size));
   const auto body = [&](const RopeTables& rope) { return run(step, rope, logit_rows); };
-  step.poll();
-  if (ops_->can_record() && RecordedDecode::suits(step, logit_rows.size())) {
-    return decode_.run(step, rotary_, body).reshape(shape);
+  if (ops_->can_record()) {
+    step.poll();  // first: what hears it may set hooks
+    if (RecordedDecode::suits(step, logit_rows.size())) {
+      return decode_.run(step, rotary_, body).reshape(shape);
+    }
   }
   ops_->begin_step(step.batch.ids, step.batch.sequences);
   Activation angles = step.make(2 * rotary_.half());

@@ -161,10 +161,6 @@ void check_compute_dtype(DataType dtype, const Ops& ops) {
         " or bfloat16 on ", half ? ops.device().str() : "the CPU", ", found ", name_of(dtype));
 }
 
-bool is_quantized_already(const LlamaConfig& config) {
-  return config.quantization_config_json() != "null";
-}
-
 // A config that names float16 computes in float32 where the device has no float16.
 LlamaConfig with_compute_dtype(LlamaConfig config, const Ops& ops) {
   if (config.dtype == DataType::F16 && !ops.can_compute(DataType::F16))

@@ -111,9 +111,8 @@ std::string weights_advice(const LlamaConfig& config, const Quantization& quanti
     return WeightPlan(config, compute, rounded, state, imported).nbytes(ops);
   };
   const std::size_t asked = needed(config.dtype, quantization);
-  const bool is_quantized_already = config.quantization_config_json() != "null";
   const std::string rounded =
-      is_quantized_already && !quantization ? "the checkpoint's" : quantization.str();
+      is_quantized_already(config) && !quantization ? "the checkpoint's" : quantization.str();
   std::string text = concat("the weights of ", source, " need ", bytes_text(asked), " (dtype ",
                             name_of(config.dtype), ", quantization ", rounded, ")");
   if (room) {

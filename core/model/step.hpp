@@ -40,17 +40,21 @@ class Step {
   Activation make(std::int64_t rows, std::int64_t cols) {
     return Activation(*arena_, ops, rows, cols);
   }
-  // From here on values are made in another arena, and nobody is asked whether to go on until the old one is used again.
-  void work_in(Arena& arena) noexcept { arena_ = &arena; }
-  void work_outside() noexcept { arena_ = &own_arena_; }
+  // From here on values are made in another arena, for what is to be run again: nobody watches, nor is asked whether to go on,
+  // until the old one is used again.
+  void work_in(Arena& arena) {
+    hooks_.pause();
+    arena_ = &arena;
+  }
+  void work_outside() noexcept {
+    arena_ = &own_arena_;
+    hooks_.resume();
+  }
   Arena& own_arena() noexcept { return own_arena_; }
 
   // True if there are hooks on any of its points.
   bool is_watched() { return hooks_.wants_any(); }
-  // In another arena nobody watches: what is asked for there is to be run again.
-  bool wants(Point point, int layer = -1) {
-    return arena_ == &own_arena_ && hooks_.wants(point, layer);
-  }
+  bool wants(Point point, int layer = -1) { return hooks_.wants(point, layer); }
 
   // A hook point: shows `x` to whoever asked, as [leading…, trailing…]; does nothing else if nobody did.
   void point(Point point, int layer, Activation& x, std::initializer_list<std::int64_t> trailing) {

@@ -1,5 +1,4 @@
 #include "model/weights.hpp"
-#include "model/arena.hpp"
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,7 @@
 #include "base/nearest.hpp"
 #include "infinilm/error.hpp"
 #include "io/mapped_file.hpp"
+#include "model/arena.hpp"
 #include "model/imported.hpp"
 #include "model/memory_advice.hpp"
 #include "model/parameters.hpp"
@@ -284,7 +284,8 @@ LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantiz
   review(config, state, imported, source);
   const WeightPlan plan(config, config.dtype, quantization, state, imported);
   std::optional<Room> room = ops.room();
-  if (room && plan.nbytes(ops) > room->free) {  // other models may have some to spare
+  const std::size_t needed = room ? plan.nbytes(ops) : 0;
+  if (room && needed > room->free) {  // other models may have some to spare
     ops.give_back();
     Arena::give_back_idle(ops);
     room = ops.room();
@@ -294,7 +295,7 @@ LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantiz
                        weights_advice(config, quantization, state, imported, source, ops, room));
   };
   // Before gigabytes are read. What the plan counts is the least that is allocated.
-  if (room && plan.nbytes(ops) > room->free) {
+  if (room && needed > room->free) {
     throw refusal(concat("out of memory on ", quoted(ops.device().str()), ": "));
   }
   try {
