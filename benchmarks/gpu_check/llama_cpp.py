@@ -11,12 +11,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from infinilm.benchmark.random_model import tensor_shapes
 from infinilm.benchmark.shapes import SHAPES, Shape
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "compare" / "convert"))
+import gguf_file
 
 _PROMPT, _TOKENS, _REPETITIONS = 2048, 64, 3
 _TILE = 1 << 22  # values that are made once, and written again and again
@@ -24,60 +26,23 @@ _DEVIATION = 0.02
 _TYPES = ("BF16", "Q8_0", "Q4_0")
 
 
-def _matrices(shape: Shape) -> Iterator[tuple[str, tuple[int, int]]]:
-    kv = shape.kv_heads * shape.head_dim
-    yield "token_embd.weight", (shape.vocab, shape.hidden)
-    if not shape.tied:
-        yield "output.weight", (shape.vocab, shape.hidden)
-    for layer in range(shape.layers):
-        block = f"blk.{layer}."
-        yield block + "attn_q.weight", (shape.hidden, shape.hidden)
-        yield block + "attn_k.weight", (kv, shape.hidden)
-        yield block + "attn_v.weight", (kv, shape.hidden)
-        yield block + "attn_output.weight", (shape.hidden, shape.hidden)
-        yield block + "ffn_gate.weight", (shape.intermediate, shape.hidden)
-        yield block + "ffn_up.weight", (shape.intermediate, shape.hidden)
-        yield block + "ffn_down.weight", (shape.hidden, shape.intermediate)
-
-
-def _norms(shape: Shape) -> Iterator[str]:
-    yield "output_norm.weight"
-    for layer in range(shape.layers):
-        yield f"blk.{layer}.attn_norm.weight"
-        yield f"blk.{layer}.ffn_norm.weight"
-
-
-def _describe(writer: Any, shape: Shape) -> None:
-    writer.add_vocab_size(shape.vocab)
-    writer.add_context_length(shape.longest)
-    writer.add_embedding_length(shape.hidden)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.intermediate)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_rope_dimension_count(shape.head_dim)
-    writer.add_rope_freq_base(shape.rope_theta)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tokenizer_model("no_vocab")
-
-
 def _write(path: Path, shape: Shape, kind: str) -> None:
     """All matrices in one type; their values repeat, which no kernel notices."""
     import gguf
 
     qtype = gguf.GGMLQuantizationType[kind]
-    values_of_block, bytes_of_block = gguf.GGML_QUANT_SIZES[qtype]
     writer = gguf.GGUFWriter(path, "llama")
-    _describe(writer, shape)
-    plan: list[tuple[str, int, bytes | None]] = []
-    for name in _norms(shape):
-        ones = np.ones(shape.hidden, np.float32)
-        writer.add_tensor_info(name, ones.shape, ones.dtype, ones.nbytes)
-        plan.append((name, ones.nbytes, ones.tobytes()))
-    for name, size in _matrices(shape):
+    gguf_file.describe(writer, shape.config("bfloat16"))
+    plan: list[tuple[int, bytes | None]] = []
+    for name, size in tensor_shapes(shape).items():
+        is_norm = len(size) == 1
+        kept = gguf.GGMLQuantizationType.F32 if is_norm else qtype
+        values_of_block, bytes_of_block = gguf.GGML_QUANT_SIZES[kept]
         nbytes = math.prod(size) // values_of_block * bytes_of_block
-        writer.add_tensor_info(name, size, np.dtype(np.float32), nbytes, raw_dtype=qtype)
-        plan.append((name, nbytes, None))
+        writer.add_tensor_info(
+            gguf_file.gguf_name(name), size, np.dtype(np.float32), nbytes, raw_dtype=kept
+        )
+        plan.append((nbytes, np.ones(size, np.float32).tobytes() if is_norm else None))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -85,7 +50,7 @@ def _write(path: Path, shape: Shape, kind: str) -> None:
     tile = gguf.quantize(random * np.float32(_DEVIATION), qtype).tobytes()
     file = writer.fout[0]
     writer.write_padding(file, file.tell())
-    for _, nbytes, content in plan:
+    for nbytes, content in plan:
         whole, rest = divmod(nbytes, len(tile))
         for piece in [content] if content is not None else [*[tile] * whole, tile[:rest]]:
             file.write(piece)

@@ -193,6 +193,12 @@ def refusal(call):
         return str(error)
     raise AssertionError("did not run out of memory")
 
+def loaded(device="cuda", **fields):
+    config = tiny_config(**fields)
+    model = LlamaForCausalLM(config, device=device)
+    model.load_state_dict(random_state(config))
+    return model
+
 def numbers(pattern, text):
     return [int(n) for n in re.search(pattern, text).groups()]
 """
@@ -307,9 +313,7 @@ np.testing.assert_allclose(logits.numpy()[1], expected, atol=1e-3)
 def test_a_prompt_leaves_its_memory_to_the_steps_after_it() -> None:
     """What a large step has left idle is not missing in the next one, which needs other sizes."""
     run_limited("""
-config = tiny_config(max_position_embeddings=10000)
-model = LlamaForCausalLM(config, device="cuda")
-model.load_state_dict(random_state(config))
+model = loaded(max_position_embeddings=10000)
 prompt = [5] * 3000
 for kilobytes in range(1000, 20000, 50):
     give_device(model.nbytes + 1000 * kilobytes)
@@ -331,9 +335,7 @@ assert len(model.generate([1, 2], max_new_tokens=5)) == 7
 def test_who_keeps_the_exception_keeps_no_memory() -> None:
     """As a REPL does: its traceback holds the generation, which must not hold the device's memory."""
     run_limited("""
-config = tiny_config(max_position_embeddings=100000)
-model = LlamaForCausalLM(config, device="cuda")
-model.load_state_dict(random_state(config))
+model = loaded(max_position_embeddings=100000)
 give_device(model.nbytes + 200000)
 kept = None
 try:
@@ -348,14 +350,10 @@ assert len(model.generate([1], max_new_tokens=5)) == 6
 @needs_limit
 def test_what_one_model_has_to_spare_is_for_another() -> None:
     run_limited("""
-config = tiny_config(max_position_embeddings=10000)
-state = random_state(config)
-one = LlamaForCausalLM(config, device="cuda")
-one.load_state_dict(state)
+one = loaded(max_position_embeddings=10000)
 give_device(1 << 30)
 one.forward([5] * 1500)
 give_device(2 * one.nbytes + 100000)
-other = LlamaForCausalLM(config, device="cuda")
-other.load_state_dict(state)
+other = loaded(max_position_embeddings=10000)
 assert np.array_equal(other.forward([1, 2]).numpy(), one.forward([1, 2]).numpy())
 """)

@@ -70,21 +70,16 @@ def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     return wide
 
 
-def write(checkpoint: Path, file: Path, kind: str) -> None:
-    """Writes F32 or BF16."""
-    import gguf
-
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+def describe(writer: Any, config: dict[str, Any]) -> None:
+    """What GGUF is told of a config.json; no vocabulary."""
     heads = config["num_attention_heads"]
-    kv_heads = config.get("num_key_value_heads") or heads
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    writer = gguf.GGUFWriter(file, "llama")
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
+    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     writer.add_rope_dimension_count(head_dim)
@@ -92,6 +87,17 @@ def write(checkpoint: Path, file: Path, kind: str) -> None:
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_tokenizer_model("none")
+
+
+def write(checkpoint: Path, file: Path, kind: str) -> None:
+    """Writes F32 or BF16."""
+    import gguf
+
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    heads = config["num_attention_heads"]
+    kv_heads = config.get("num_key_value_heads") or heads
+    writer = gguf.GGUFWriter(file, "llama")
+    describe(writer, config)
     ftype = gguf.LlamaFileType
     writer.add_file_type(ftype.ALL_F32 if kind == "F32" else ftype.MOSTLY_BF16)
     for name, stored in tensors(checkpoint):
