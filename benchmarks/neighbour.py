@@ -12,6 +12,7 @@ two thirds on two cores, if nobody waits for a thread that is not running.
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--format", choices=models.FORMATS, default="float32")
     parser.add_argument("--prefill", type=report.positive, default=128)
     parser.add_argument("--decode", type=report.positive, default=16)
-    parser.add_argument("--max-others", type=float, default=100.0, metavar="PERCENT")
+    parser.add_argument("--max-others", type=float, default=math.inf, metavar="PERCENT")
     parser.add_argument("--folder", type=Path, default=models.default_folder())
     options = parser.parse_args()
     infinilm.set_num_threads(options.threads)
@@ -97,7 +98,7 @@ def main() -> None:
         }
         rounds.append((found[False], found[True]))
 
-    quiet = [pair for pair in rounds if all(s.others <= options.max_others for s in pair)]
+    quiet = [pair for pair in rounds if not any(s.others > options.max_others for s in pair)]
     title = (
         f"{options.shape}, {options.format}, {options.threads} threads, {len(quiet)} of {len(rounds)} rounds, "
         f"infinilm {infinilm.__version__} ({infinilm.cpu_level()})"

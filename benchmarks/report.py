@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -92,7 +93,10 @@ class Load:
         self._start = time.perf_counter()
 
     def others(self, own_cpu_seconds: float) -> float:
-        """Since this was made; NaN where the system does not say."""
+        """Since this was made; NaN where the system does not say.
+
+        The system counts in ticks (10 ms as a rule): of a shorter time this may be over 100.
+        """
         busy = busy_seconds()
         if busy is None or self._busy is None:
             return float("nan")
@@ -104,7 +108,7 @@ class Load:
 def wait_for_quiet(max_others: float, patience: float = 30.0) -> None:
     """Sleeps until other processes take at most so many percent of the machine, or for so long."""
     end = time.perf_counter() + patience
-    while max_others < 100 and time.perf_counter() < end:
+    while max_others < math.inf and time.perf_counter() < end:
         load = Load()
         time.sleep(0.3)
         if not load.others(0.0) > max_others:

@@ -21,6 +21,7 @@ by round.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from dataclasses import asdict
@@ -76,7 +77,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--max-others",
         type=float,
-        default=100.0,
+        default=math.inf,
         metavar="PERCENT",
         help="wait (up to half a minute) before a sample while other processes take more of the "
         "machine than this, and repeat it (up to three times) if they did (default: no limit)",
