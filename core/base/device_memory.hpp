@@ -15,6 +15,9 @@ namespace infinilm {
 // "5.10 GiB", "640 KiB", "12 bytes".
 std::string bytes_text(std::size_t count);
 
+// Rounded up to one of four sizes per power of two, so that near sizes share their memory.
+std::size_t size_class(std::size_t nbytes) noexcept;
+
 // Of a device's memory, in bytes.
 struct Room {
   std::size_t free = 0;
@@ -39,6 +42,9 @@ class DeviceMemory {
   virtual void upload(const void* host, void* to, std::size_t nbytes) = 0;
   // Device to host; done on return.
   virtual void download(const void* from, void* host, std::size_t nbytes) = 0;
+  // Device to host without waiting: the bytes as they are now, whatever is written to `from` later, on their way into memory
+  // that is pending until they are there. Where a device cannot, they are there on return.
+  virtual std::shared_ptr<Buffer> download_later(const void* from, std::size_t nbytes);
   // Within the device.
   virtual void copy_bytes(const void* from, void* to, std::size_t nbytes) = 0;
   // Returns when everything that was asked for is done (at once on the CPU).

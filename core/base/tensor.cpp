@@ -74,7 +74,22 @@ Buffer::Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<vo
   buffers->fetch_add(1, std::memory_order_relaxed);
 }
 
+Buffer::Buffer(void* data, std::size_t nbytes, std::shared_ptr<void> owner,
+               std::function<void()> arrival)
+    : Buffer(data, nbytes, Device(), std::move(owner)) {
+  arrival_ = std::move(arrival);
+  pending_ = true;
+}
+
 Buffer::~Buffer() { buffers->fetch_sub(1, std::memory_order_relaxed); }
+
+void Buffer::wait() {
+  const std::lock_guard lock(arriving_);
+  if (!is_pending()) return;  // another thread was first
+  arrival_();
+  arrival_ = nullptr;
+  pending_.store(false, std::memory_order_release);
+}
 
 std::shared_ptr<Buffer> Buffer::host(std::size_t nbytes) {
   // One spare cache line: vector kernels may load, never use, what lies behind the end.
@@ -166,10 +181,10 @@ Tensor Tensor::clone() const {
   if (numel() == 0) return empty(shape_, dtype_);
   Tensor copy(Buffer::host(nbytes()), dtype_, shape_);
   if (is_contiguous()) {
-    std::memcpy(copy.data(), data_, nbytes());
+    std::memcpy(copy.data(), data(), nbytes());
   } else {
     std::byte* target = copy.data();
-    copy_rows(*this, 0, data_, target);
+    copy_rows(*this, 0, data(), target);
   }
   return copy;
 }
@@ -179,15 +194,16 @@ Tensor Tensor::clone_on_device() const {
   if (!is_contiguous()) return to(Device()).to(device());
   const auto memory = device_memory(device());
   Tensor copy(memory->allocate(nbytes()), dtype_, shape_);
-  memory->copy_bytes(data_, copy.data(), nbytes());
+  memory->copy_bytes(data(), copy.data(), nbytes());
   return copy;
 }
 
-Tensor Tensor::to(const Device& device) const {
+Tensor Tensor::to(const Device& device, bool non_blocking) const {
   if (device == this->device()) return *this;
   if (this->device().type() == DeviceType::CUDA) {
-    const Tensor copy = download();
-    return device.type() == DeviceType::CPU ? copy : copy.to(device);
+    const bool ends_here = device.type() == DeviceType::CPU;
+    const Tensor copy = download(non_blocking && ends_here);
+    return ends_here ? copy : copy.to(device);
   }
   const auto memory = device_memory(device);
   const Tensor source = contiguous();
@@ -206,28 +222,29 @@ void Tensor::copy_from(const Tensor& source) const {
   const Tensor values = source.contiguous();
   if (device().type() == DeviceType::CPU) {
     const Tensor host = values.to(Device());
-    std::memmove(data_, host.data(), nbytes());
+    std::memmove(data(), host.data(), nbytes());
   } else if (values.device() == device()) {
-    device_memory(device())->copy_bytes(values.data(), data_, nbytes());
+    device_memory(device())->copy_bytes(values.data(), data(), nbytes());
   } else {
-    device_memory(device())->upload(values.to(Device()).data(), data_, nbytes());
+    device_memory(device())->upload(values.to(Device()).data(), data(), nbytes());
   }
 }
 
-// A contiguous copy on the CPU.
-Tensor Tensor::download() const {
+// A contiguous copy on the CPU. What is not contiguous is waited for: the host puts it together.
+Tensor Tensor::download(bool later) const {
   if (numel() == 0) return empty(shape_, dtype_);
   const auto memory = device_memory(device());
   if (is_contiguous()) {
+    if (later) return Tensor(memory->download_later(data(), nbytes()), dtype_, shape_);
     Tensor copy(Buffer::host(nbytes()), dtype_, shape_);
-    memory->download(data_, copy.data(), nbytes());
+    memory->download(data(), copy.data(), nbytes());
     return copy;
   }
   for (const std::int64_t s : strides_)
     check(s >= 0, "expected strides of 0 or more on ", device().str(), ", found ", s);
   const auto span = static_cast<std::size_t>(extent(shape_, strides_)) * itemsize();
   const std::shared_ptr<Buffer> all = Buffer::host(span);
-  memory->download(data_, all->data(), span);
+  memory->download(data(), all->data(), span);
   return Tensor(all, dtype_, shape_, strides_).clone();
 }
 

@@ -13,13 +13,6 @@ namespace {
 
 constexpr std::int64_t kKeepSteps = 8;
 
-// Rounded up to one of four sizes per power of two, so that near sizes share their memory.
-std::size_t size_class(std::size_t nbytes) noexcept {
-  std::size_t step = 64;
-  while (nbytes > step * 8) step *= 2;
-  return (nbytes + step - 1) / step * step;
-}
-
 }  // namespace
 
 struct Arena::State {

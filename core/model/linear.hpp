@@ -14,8 +14,8 @@ struct VectorParameter {
   Tensor stored;
   Tensor f32;
 
-  const float* data() const noexcept { return reinterpret_cast<const float*>(f32.data()); }
-  explicit operator bool() const noexcept { return stored.ndim() == 1 && stored.data() != nullptr; }
+  const float* data() const { return reinterpret_cast<const float*>(f32.data()); }
+  explicit operator bool() const { return stored.ndim() == 1 && stored.data() != nullptr; }
 };
 
 struct Linear {

@@ -23,10 +23,11 @@ float at(const Tensor& tensor, std::size_t i) {
   return reinterpret_cast<const float*>(tensor.data())[i];
 }
 
-Tensor numbers(const Shape& shape) {
+// From `first` on.
+Tensor numbers(const Shape& shape, float first = 0) {
   Tensor t = Tensor::empty(shape);
   for (std::int64_t i = 0; i < t.numel(); ++i)
-    reinterpret_cast<float*>(t.data())[i] = static_cast<float>(i);
+    reinterpret_cast<float*>(t.data())[i] = first + static_cast<float>(i);
   return t;
 }
 
@@ -129,4 +130,31 @@ TEST(empty_tensors_move_too) {
   const Tensor there = Tensor::empty({0, 3}).to(kCuda);
   CHECK(there.device() == kCuda && there.numel() == 0);
   CHECK(there.to(Device()).shape() == Shape({0, 3}));
+  CHECK(there.to(Device(), true).shape() == Shape({0, 3}));
+}
+
+TEST(what_is_copied_later_has_the_values_of_the_call) {
+  const Tensor there = numbers({2, 3}).to(kCuda);
+  const Tensor host = there.to(Device(), true);
+  CHECK(host.buffer()->is_pending());
+  there.copy_from(numbers({2, 3}, 10));
+  const Tensor view = host.reshape({3, 2});
+  CHECK(view.buffer()->is_pending());
+  CHECK(at(view, 0) == 0 && at(view, 5) == 5);
+  CHECK(!host.buffer()->is_pending());
+}
+
+TEST(whoever_reads_or_writes_waits_for_what_is_on_its_way) {
+  const Tensor there = numbers({2, 3}).to(kCuda);
+  const auto later = [&] { return there.to(Device(), true); };
+  CHECK(at(later().clone(), 5) == 5);
+  CHECK(at(later().to(kCuda).to(Device()), 5) == 5);
+  const Tensor target = numbers({2, 3}, 10), edited = later();
+  target.copy_from(later());
+  CHECK(at(target, 5) == 5);
+  edited.copy_from(numbers({2, 3}, 10));
+  CHECK(at(edited, 0) == 10 && at(edited, 5) == 15);
+  const Tensor again = numbers({2, 3}, 10).to(kCuda);
+  again.copy_from(later());
+  CHECK(at(again.to(Device()), 5) == 5);
 }

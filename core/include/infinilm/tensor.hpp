@@ -1,9 +1,12 @@
 // A tensor: a strided view of a reference-counted buffer. Values of NumPy's and DLPack's world.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -21,6 +24,10 @@ class Buffer {
   /// which the system reads again where they were let go.
   Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner,
          bool from_file = false);
+  /// Host memory whose bytes are still on their way: `arrival` returns when they are there, and throws Error if they never
+  /// will be.
+  Buffer(void* data, std::size_t nbytes, std::shared_ptr<void> owner,
+         std::function<void()> arrival);
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -29,6 +36,10 @@ class Buffer {
   std::size_t nbytes() const noexcept { return nbytes_; }
   Device device() const noexcept { return device_; }
   bool from_file() const noexcept { return from_file_; }
+  /// Whether nobody has waited yet for bytes on their way; `data()` is where they will be.
+  bool is_pending() const noexcept { return pending_.load(std::memory_order_acquire); }
+  /// Returns when the bytes are there. Thread-safe. Throws what `arrival` throws, and again whenever it is called after that.
+  void wait();
 
   /// 64-byte aligned host memory, not initialised. Throws std::bad_alloc.
   static std::shared_ptr<Buffer> host(std::size_t nbytes);
@@ -39,6 +50,9 @@ class Buffer {
   Device device_;
   bool from_file_;
   std::shared_ptr<void> owner_;
+  std::atomic<bool> pending_ = false;
+  std::mutex arriving_;
+  std::function<void()> arrival_;
 };
 
 /// How many buffers are alive in the process: for leak tests.
@@ -73,16 +87,22 @@ class Tensor {
   bool is_contiguous() const noexcept;
   const std::shared_ptr<Buffer>& buffer() const noexcept { return buffer_; }
 
-  /// The first element; null for an empty tensor.
-  std::byte* data() const noexcept { return data_; }
+  /// The first element; null for an empty tensor. The one way to the memory: waits for bytes that are still on their way, and
+  /// throws RuntimeError (Error) if they never arrive.
+  std::byte* data() const {
+    if (buffer_ && buffer_->is_pending()) buffer_->wait();
+    return data_;
+  }
 
   /// The same memory under another shape of as many elements. Throws ValueError, also if not contiguous.
   Tensor reshape(Shape shape) const;
   /// This tensor if contiguous, else a contiguous copy.
   Tensor contiguous() const;
   Tensor clone() const;
-  /// This tensor if it is there already, else a copy. Throws RuntimeError (Error) where there is no such device.
-  Tensor to(const Device& device) const;
+  /// This tensor if it is there already, else a copy. Throws RuntimeError (Error) where there is no such device. With
+  /// `non_blocking` a copy to the CPU returns at once: it has the values of now, whatever becomes of this tensor, and whoever
+  /// first looks at them waits until they have arrived. Other copies are as without it.
+  Tensor to(const Device& device, bool non_blocking = false) const;
   /// Writes the values of `source`, of the same shape and dtype, wherever it is, into this memory. ValueError, also if this
   /// is read-only or not contiguous.
   void copy_from(const Tensor& source) const;
@@ -91,7 +111,7 @@ class Tensor {
 
  private:
   Tensor clone_on_device() const;
-  Tensor download() const;
+  Tensor download(bool later) const;
 
   std::shared_ptr<Buffer> buffer_;
   std::byte* data_ = nullptr;
