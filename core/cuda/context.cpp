@@ -213,8 +213,8 @@ void* Context::allocate(std::size_t nbytes) {
   nbytes = std::max<std::size_t>((nbytes + kAlignment - 1) / kAlignment * kAlignment, kAlignment);
   void* memory = try_allocate(nbytes);
   if (memory == nullptr && !recording_) {
-    // What the pool keeps may lie in pieces: give it back, and try once more.
-    synchronize();
+    // What the pool keeps may lie in pieces, or wait for a copy to the host: give it back, and try once more.
+    check_cuda(cudaDeviceSynchronize(), "waiting for the device");
     check_cuda(cudaMemPoolTrimTo(default_pool(device_), 0), "giving unused memory back");
     memory = try_allocate(nbytes);
   }
@@ -237,22 +237,17 @@ Room Context::room() const {
 
 void Context::free(void* memory) noexcept {
   if (memory == nullptr) return;
-  int current = 0;
-  cudaGetDevice(&current);
-  cudaSetDevice(device_);
-  {
-    // Held while it is freed, so that no recording begins in between and takes it for its own.
-    const std::lock_guard lock(memory_mutex_);
-    if (recording_) {
-      freed_while_recording_.push_back(memory);
-    } else if (plain_.erase(memory) > 0) {
-      cudaFree(memory);
-    } else {
-      // An error here (a lost device) will be met again by whoever uses the device next.
-      cudaFreeAsync(memory, stream_);
-    }
+  const OnDevice here(device_);
+  // Held while it is freed, so that no recording begins in between and takes it for its own.
+  const std::lock_guard lock(memory_mutex_);
+  if (recording_) {
+    freed_while_recording_.push_back(memory);
+  } else if (plain_.erase(memory) > 0) {
+    cudaFree(memory);
+  } else {
+    // An error here (a lost device) will be met again by whoever uses the device next.
+    cudaFreeAsync(memory, stream_);
   }
-  cudaSetDevice(current);
 }
 
 void Context::upload(const void* from, void* to, std::size_t nbytes) {
@@ -287,7 +282,6 @@ void Context::let_wait(std::uintptr_t stream) {
 }
 
 void Context::catch_up(std::uintptr_t stream) {
-  constexpr std::uintptr_t kLegacy = 1, kPerThread = 2;
   if (stream != kLegacy && stream != kPerThread) {
     check_cuda(cudaDeviceSynchronize(), "waiting for the device");
     return;

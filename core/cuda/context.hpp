@@ -26,6 +26,21 @@ namespace infinilm::cuda {
 // Throws Error with the error's name, its text and what was being done.
 void check_cuda(cudaError_t status, std::string_view what);
 
+// The calling thread's device for a scope, without a word about errors: whoever lets go of something can do nothing about them.
+class OnDevice {
+ public:
+  explicit OnDevice(int device) noexcept {
+    cudaGetDevice(&before_);
+    cudaSetDevice(device);
+  }
+  ~OnDevice() { cudaSetDevice(before_); }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
 // Memory of the device that grows when it must; what was in it is lost then. Freed by its context.
 class Scratch {
  public:
@@ -93,6 +108,8 @@ class Context {
   // Order with another stream, by DLPack's numbers.
   void let_wait(std::uintptr_t stream);
   void catch_up(std::uintptr_t stream);
+  // The default stream that all threads share, and that of the calling thread.
+  static constexpr std::uintptr_t kLegacy = 1, kPerThread = 2;
 
   static bool can_record() noexcept;
   // Between these two, launches are recorded and not run. `end_recording` gives an executable graph.

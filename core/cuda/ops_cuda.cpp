@@ -58,7 +58,9 @@ struct CudaRecording final : Ops::Recording {
 
 }  // namespace
 
-OpsCuda::OpsCuda(int device) : context_(std::make_shared<Context>(device)) {}
+OpsCuda::OpsCuda(int device)
+    : context_(std::make_shared<Context>(device)),
+      downloads_(std::make_shared<Downloads>(context_)) {}
 
 void OpsCuda::use(std::unique_ptr<MatrixProduct> library) { library_ = std::move(library); }
 
@@ -107,6 +109,25 @@ void OpsCuda::download(const void* from, void* host, std::size_t nbytes) {
   context_->download(from, host, nbytes);
 }
 
+std::shared_ptr<Buffer> OpsCuda::download_later(const void* from, std::size_t nbytes) {
+  const Context::Use use(*context_);
+  check<Error>(!context_->is_recording(), "CUDA: a copy to the host cannot be recorded");
+  flush();
+  // Consumers of DLPack may have written to the memory, and may write to it again before it has been copied, unless they are
+  // told to wait. That goes for the one stream that is certainly still there; for others the copy is waited for.
+  bool can_wait = true;
+  for (const auto& [stream, count] : consumers_) {
+    context_->catch_up(stream);
+    can_wait = can_wait && stream == Context::kLegacy;
+  }
+  if (can_wait) {
+    auto host = downloads_->start(nbytes, [&](void* to) { copy_bytes(from, to, nbytes); });
+    for (const auto& [stream, count] : consumers_) context_->let_wait(stream);
+    if (host) return host;
+  }
+  return Ops::download_later(from, nbytes);
+}
+
 void OpsCuda::copy_bytes(const void* from, void* to, std::size_t nbytes) {
   const Context::Use use(*context_);
   flush();
@@ -124,6 +145,7 @@ void OpsCuda::synchronize() {
   const Context::Use use(*context_);
   flush();
   context_->synchronize();
+  downloads_->synchronize();
 }
 
 void OpsCuda::submit() {
@@ -143,11 +165,15 @@ void OpsCuda::let_wait(std::uintptr_t stream) {
   if (std::find(waiting_.begin(), waiting_.end(), stream) == waiting_.end()) {
     waiting_.push_back(stream);
   }
+  ++consumers_[stream];
 }
 
 void OpsCuda::catch_up(std::uintptr_t stream) {
   try {
     const Context::Use use(*context_);
+    if (const auto known = consumers_.find(stream); known != consumers_.end()) {
+      if (--known->second == 0) consumers_.erase(known);
+    }
     context_->catch_up(stream);
   } catch (const Error&) {
     // Whoever drops memory can do nothing about a lost device; the next operation will say so.
@@ -284,6 +310,7 @@ void OpsCuda::give_back() {
                           &splits_.partial, &splits_.arrived}) {
     context_->drop(*buffer);
   }
+  downloads_->give_back();
 }
 
 Matrix OpsCuda::kept(Matrix x) const {

@@ -7,6 +7,7 @@
 // q and k after attention, and what last_use() gave up.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -15,6 +16,7 @@
 
 #include "cuda/attention.hpp"
 #include "cuda/context.hpp"
+#include "cuda/downloads.hpp"
 #include "cuda/matrix_product.hpp"
 #include "cuda/product.hpp"
 #include "cuda/step_plan.hpp"
@@ -37,6 +39,7 @@ class OpsCuda final : public Ops {
   std::optional<Room> room() override;
   void upload(const void* host, void* to, std::size_t nbytes) override;
   void download(const void* from, void* host, std::size_t nbytes) override;
+  std::shared_ptr<Buffer> download_later(const void* from, std::size_t nbytes) override;
   void copy_bytes(const void* from, void* to, std::size_t nbytes) override;
   void synchronize() override;
   void submit() override;
@@ -166,6 +169,7 @@ class OpsCuda final : public Ops {
                      std::size_t part, bool residual, Matrix y);
 
   std::shared_ptr<Context> context_;
+  std::shared_ptr<Downloads> downloads_;
   std::unique_ptr<MatrixProduct> library_;
   std::string advice_;
   StepPlan plan_;
@@ -176,6 +180,8 @@ class OpsCuda final : public Ops {
   std::optional<AttentionCall> attention_;
   std::optional<Matrix> last_use_;
   std::vector<std::uintptr_t> waiting_;  // streams, since the last catch_up()
+  std::map<std::uintptr_t, std::size_t>
+      consumers_;  // streams, and how often somebody there holds memory
   SplitMemory splits_;
   Scratch gathered_, rounded_, slab_, gate_, up_, sum_, found_;
 };

@@ -12,8 +12,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
+#include <limits>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #define __global__
@@ -273,12 +276,62 @@ inline int cudaFree(void* p) {
   std::free(p);
   return 0;
 }
-inline int cudaMallocHost(void** p, std::size_t n) { return cudaMalloc(p, n); }
-inline int cudaFreeHost(void* p) { return cudaFree(p); }
-inline int cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpyKind,
-                           cudaStream_t) {
-  std::memcpy(to, from, n);
+inline int cudaGetDevice(int* index) {
+  *index = 0;
   return 0;
+}
+inline int cudaSetDevice(int) { return 0; }
+
+namespace emulation {
+
+inline std::size_t most_pinned = std::numeric_limits<std::size_t>::max();  // in one piece
+
+// What a thread puts on the null stream is done at once; on others as late as can be: when somebody waits for it.
+class Stream {
+ public:
+  void put(std::function<void()> work) { work_.push_back(std::move(work)); }
+  std::size_t end() const { return done_ + work_.size(); }
+  void run_until(std::size_t end) {
+    for (; done_ < end; ++done_) {
+      work_.front()();
+      work_.pop_front();
+    }
+  }
+
+ private:
+  std::deque<std::function<void()>> work_;
+  std::size_t done_ = 0;
+};
+
+struct Event {
+  Stream* stream = nullptr;
+  std::size_t end = 0;
+};
+
+// Of all streams: some is waited for by other threads.
+inline std::unique_lock<std::recursive_mutex> lock_streams() {
+  static std::recursive_mutex mutex;
+  return std::unique_lock(mutex);
+}
+
+inline int put(void* stream, std::function<void()> work) {
+  const auto lock = lock_streams();
+  stream ? static_cast<Stream*>(stream)->put(std::move(work)) : work();
+  return 0;
+}
+
+}  // namespace emulation
+
+inline int cudaMallocHost(void** p, std::size_t n) {
+  return n > emulation::most_pinned ? cudaErrorMemoryAllocation : cudaMalloc(p, n);
+}
+inline int cudaFreeHost(void* p) { return cudaFree(p); }
+inline int cudaFreeAsync(void* p, cudaStream_t stream) {
+  return emulation::put(stream, [=] { cudaFree(p); });
+}
+inline int cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpyKind,
+                           cudaStream_t stream) {
+  return emulation::put(stream, [=] { std::memcpy(to, from, n); });
 }
 inline int cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
                              std::size_t from_pitch, std::size_t width, std::size_t height,
@@ -293,4 +346,43 @@ inline int cudaMemsetAsync(void* p, int value, std::size_t n, cudaStream_t) {
   std::memset(p, value, n);
   return 0;
 }
-inline int cudaStreamSynchronize(cudaStream_t) { return 0; }
+inline constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
+inline int cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new emulation::Stream;
+  return 0;
+}
+inline int cudaStreamSynchronize(cudaStream_t stream) {
+  const auto lock = emulation::lock_streams();
+  auto* s = static_cast<emulation::Stream*>(stream);
+  if (s) s->run_until(s->end());
+  return 0;
+}
+inline int cudaStreamDestroy(cudaStream_t stream) {
+  delete static_cast<emulation::Stream*>(stream);
+  return 0;
+}
+inline int cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new emulation::Event;
+  return 0;
+}
+inline int cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const auto lock = emulation::lock_streams();
+  auto* s = static_cast<emulation::Stream*>(stream);
+  *static_cast<emulation::Event*>(event) = {s, s ? s->end() : 0};
+  return 0;
+}
+inline int cudaEventSynchronize(cudaEvent_t event) {
+  const auto lock = emulation::lock_streams();
+  const auto* e = static_cast<const emulation::Event*>(event);
+  if (e->stream) e->stream->run_until(e->end);
+  return 0;
+}
+inline int cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  return emulation::put(stream, [e = *static_cast<const emulation::Event*>(event)] {
+    if (e.stream) e.stream->run_until(e.end);
+  });
+}
+inline int cudaEventDestroy(cudaEvent_t event) {
+  delete static_cast<emulation::Event*>(event);
+  return 0;
+}
