@@ -7,6 +7,8 @@ import json
 import statistics
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +59,53 @@ def _prompt_seconds(model: infinilm.LlamaForCausalLM, prompt: int) -> float:
     return statistics.median(times[2:])
 
 
-def _hook_cost(model: infinilm.LlamaForCausalLM, plain: float) -> float:
-    """What keeping every layer's output adds to a step, as a share of it."""
+def _keep(tensor: infinilm.Tensor) -> Any:
+    return tensor
+
+
+def _read(tensor: infinilm.Tensor) -> Any:
+    return tensor.numpy()
+
+
+def _let_leave(tensor: infinilm.Tensor) -> Any:
+    return tensor.to("cpu", non_blocking=True)
+
+
+def _hook_cost(
+    model: infinilm.LlamaForCausalLM,
+    capture: Callable[[infinilm.Tensor], Any],
+    seconds: Callable[[], float],
+    plain: float,
+    most_kept: int | None = None,
+) -> float:
+    """What capturing every layer's output adds to a run, as a share of it."""
     registry = infinilm.HookRegistry()
-    kept: list[Any] = []
-    registry.register_hook("layer#_output", lambda name, tensor, layer: kept.append(tensor))
+    kept: deque[Any] = deque(maxlen=most_kept)
+    registry.register_hook(
+        "layer#_output", lambda name, tensor, layer: kept.append(capture(tensor))
+    )
     model.set_hook_registry(registry)
     try:
-        return _step_seconds(model, 1) / plain - 1
+        return seconds() / plain - 1
     finally:
         model.set_hook_registry(infinilm.HookRegistry())
+
+
+def _hook_costs(name: str, model: infinilm.LlamaForCausalLM, step: float, prompt: float) -> None:
+    """Captures that stay, that are waited for, and that leave on their own; of prompts the last one's are kept."""
+    layers = model.config.num_hidden_layers
+    for how, capture in (
+        ("kept residual", _keep),
+        ("residual read by numpy()", _read),
+        ("residual to the CPU, non_blocking", _let_leave),
+    ):
+        row = f"infinilm {name} one {how} a layer"
+        cost = _hook_cost(model, capture, lambda: _step_seconds(model, 1), step)
+        _print(f"{row}, batch 1", cost=cost)
+        cost = _hook_cost(
+            model, capture, lambda: _prompt_seconds(model, _LONG_PROMPT), prompt, layers
+        )
+        _print(f"{row}, prompt of {_LONG_PROMPT}", cost=cost)
 
 
 def _print(what: str, **figures: Any) -> None:
@@ -99,7 +138,7 @@ def _measure(name: str, directory: Path, label: str, options: dict[str, Any]) ->
     )
     if label == "bf16":
         _print(f"infinilm {name} loading", seconds=loading)
-        _print(f"infinilm {name} one kept residual a layer, batch 1", cost=_hook_cost(model, plain))
+        _hook_costs(name, model, plain, seconds)
     del model
     gc.collect()
 

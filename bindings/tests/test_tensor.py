@@ -411,6 +411,7 @@ def test_to_another_device() -> None:
     tensor = Tensor.from_numpy(np.zeros(2, np.float32))
     assert address(tensor.to("cpu").numpy()) == address(tensor.numpy())
     assert tensor.to(Device("cpu")).device == "cpu"
+    assert address(tensor.to("cpu", non_blocking=True).numpy()) == address(tensor.numpy())
     with pytest.raises(RuntimeError, match="cuda"):
         tensor.to("cuda")
     with pytest.raises(TypeError, match="device must be a Device or its name, not int"):

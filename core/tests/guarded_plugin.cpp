@@ -1,11 +1,13 @@
 // A CUDA plug-in without CUDA, for tests: "cuda:0" and "cuda:1" are the CPU's operations on memory that the host cannot touch
 // but inside of them. Whoever takes a pointer of the device for one of the host's crashes. INFINILM_CUDA_PLUGIN names it.
-// INFINILM_TEST_DEVICE_BYTES, read whenever memory is asked for, says how much the devices have together.
+// INFINILM_TEST_DEVICE_BYTES, read whenever memory is asked for, says how much the devices have together;
+// INFINILM_TEST_ARRIVAL_MS, read whenever somebody waits for a copy, how long it then takes.
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -15,6 +17,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -170,8 +173,12 @@ class GuardedOps final : public Ops {
     const std::shared_ptr<Buffer> values = DeviceMemory::download_later(from, n);
     const std::shared_ptr<Buffer> host = Buffer::host(n);
     std::memset(host->data(), 0xff, n);
-    return std::make_shared<Buffer>(host->data(), n, host,
-                                    [=] { std::memcpy(host->data(), values->data(), n); });
+    return std::make_shared<Buffer>(host->data(), n, host, [=] {
+      if (const char* ms = std::getenv("INFINILM_TEST_ARRIVAL_MS")) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(std::stoi(ms)));
+      }
+      std::memcpy(host->data(), values->data(), n);
+    });
   }
   void copy_bytes(const void* from, void* to, std::size_t n) override {
     now()->copy_bytes(from, to, n);

@@ -4,6 +4,12 @@
 #include "support/dlpack.hpp"
 %}
 
+// What may wait for a device: other threads go on meanwhile.
+%thread infinilm::Tensor::to;
+%thread infinilm::Tensor::clone;
+%thread infinilm::Tensor::contiguous;
+%thread infinilm::Tensor::copy_from;
+
 INFINILM_PY_IN(infinilm::Device, to_value, "typing.Union[Device, str]")
 INFINILM_PY_IN(infinilm::Tensor, to_value, "Tensor")
 INFINILM_PY_VALUE(std::vector<infinilm::Tensor>, "list[Tensor]")
@@ -63,8 +69,21 @@ bool from_proxy(PyObject* object, swig_type_info* type, Value& value) {
   return true;
 }
 
+// Whoever takes a tensor will look at it: for values that are on their way it waits here, where other threads can go on.
+bool wait_for(const infinilm::Tensor& tensor) {
+  if (!tensor.buffer() || !tensor.buffer()->is_pending()) return true;
+  try {
+    const NoGil others_go_on;
+    tensor.buffer()->wait();
+    return true;
+  } catch (const std::exception&) {
+    set_error_from_exception();
+    return false;
+  }
+}
+
 bool to_value(PyObject* object, const std::string& field, infinilm::Tensor& value) {
-  if (from_proxy(object, SWIGTYPE_p_infinilm__Tensor, value)) return true;
+  if (from_proxy(object, SWIGTYPE_p_infinilm__Tensor, value)) return wait_for(value);
   static PyObject* kept = nullptr;
   PyObject* convert = from_package(kept, "infinilm._tensor", "tensor_from");
   const Owned name(from_value(field));

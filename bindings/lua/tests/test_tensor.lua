@@ -117,6 +117,7 @@ function TestTensor.test_devices()
   lu.assertEquals(infinilm.Device("cpu").type, "cpu")
   local tensor = infinilm.tensor { 1 }
   support.assert_kind("RuntimeError", "CUDA", tensor.to, tensor, "cuda")
+  lu.assertEquals(tensor:to("cpu", true):totable(), { 1 })
   support.assert_kind("AttributeError", "read-only", function() tensor.shape = {} end)
 end
 

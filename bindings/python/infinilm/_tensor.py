@@ -70,7 +70,23 @@ def _foreign_dtype(name: str) -> np.dtype[Any]:
 
 
 class TensorMethods:
-    """The Python side of Tensor."""
+    """The Python side of Tensor.
+
+    A hook that wants values on the CPU need not wait for them: ``to`` with ``non_blocking`` gives those of the call,
+    whatever becomes of the tensor, and whoever first looks at them waits.
+
+    >>> import infinilm
+    >>> llm = infinilm.load(infinilm.sample_model())  # or with device="cuda"
+    >>> registry = infinilm.HookRegistry()
+    >>> llm.model.set_hook_registry(registry)
+    >>> captured = []
+    >>> def capture(name, tensor, layer):
+    ...     captured.append(tensor.to("cpu", non_blocking=True))
+    >>> handle = registry.register_hook("layer#_output", capture)
+    >>> text = llm.generate("ROMEO:", max_new_tokens=4)
+    >>> len(captured) == handle.calls and bool(np.isfinite(captured[-1].numpy()).all())
+    True
+    """
 
     @classmethod
     def empty(cls, shape: int | tuple[int, ...], dtype: Any = "float32") -> Tensor:

@@ -144,6 +144,8 @@ struct Exported {
                     shape.data(),
                     strides.data(),
                     0};
+    // What is let wait catches up when this goes: last, since nobody destroys what was not made.
+    if (stream != 0) infinilm::let_wait(tensor.device(), stream);
   }
   ~Exported() {
     if (stream != 0) infinilm::catch_up(tensor.device(), stream);
@@ -172,7 +174,6 @@ inline PyObject* to_capsule(const infinilm::Tensor& tensor, bool versioned, bool
       refuse("a tensor with negative strides cannot be exported: make it contiguous() first");
   }
   infinilm::Tensor source = copy ? tensor.clone() : tensor;
-  if (stream != 0) infinilm::let_wait(source.device(), stream);
   if (!versioned) {
     if (source.read_only()) {
       refuse("a read-only tensor needs a consumer of DLPack 1.0 (max_version=(1, 0)) or copy=True");

@@ -31,6 +31,7 @@ class TensorTest {
     assertThrows(IllegalArgumentException.class, () -> Tensor.of(new float[] {1, 2}, 3));
     assertThrows(IllegalArgumentException.class, () -> new Device("gpu"));
     assertThrows(IllegalStateException.class, () -> tensor.to(new Device("cuda")));
+    assertEquals(6, tensor.to(new Device("cpu"), true).toFloats()[5]);
   }
 
   @Test
