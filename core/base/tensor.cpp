@@ -65,11 +65,11 @@ void copy_rows(const Tensor& from, std::size_t dim, const std::byte* source, std
 }  // namespace
 
 Buffer::Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner,
-               bool from_file)
+               Origin origin)
     : data_(static_cast<std::byte*>(data)),
       nbytes_(nbytes),
       device_(device),
-      from_file_(from_file),
+      origin_(origin),
       owner_(std::move(owner)) {
   buffers->fetch_add(1, std::memory_order_relaxed);
 }
@@ -131,7 +131,8 @@ Tensor Tensor::borrow(void* data, DataType dtype, Shape shape, Shape strides, De
   Tensor tensor;
   size_of(dtype);  // throws where an element is no whole bytes
   const std::size_t bytes = bytes_of(numel_of(shape), dtype, shape);
-  tensor.buffer_ = std::make_shared<Buffer>(data, bytes, device, std::move(owner));
+  tensor.buffer_ =
+      std::make_shared<Buffer>(data, bytes, device, std::move(owner), Buffer::Origin::Foreign);
   tensor.data_ = static_cast<std::byte*>(data);
   tensor.dtype_ = dtype;
   tensor.strides_ = strides.empty() ? row_major(shape) : std::move(strides);
@@ -235,7 +236,9 @@ Tensor Tensor::download(bool later) const {
   if (numel() == 0) return empty(shape_, dtype_);
   const auto memory = device_memory(device());
   if (is_contiguous()) {
-    if (later) return Tensor(memory->download_later(data(), nbytes()), dtype_, shape_);
+    // Nobody else would know that the device has yet to read it.
+    if (later && buffer_->origin() != Buffer::Origin::Foreign)
+      return Tensor(memory->download_later(data(), nbytes()), dtype_, shape_);
     Tensor copy(Buffer::host(nbytes()), dtype_, shape_);
     memory->download(data(), copy.data(), nbytes());
     return copy;

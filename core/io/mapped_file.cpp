@@ -30,7 +30,7 @@ MappedFile::~MappedFile() {
 }
 
 void forget_pages(const Tensor& tensor, std::size_t begin, std::size_t end) {
-  if (!tensor.buffer() || !tensor.buffer()->from_file() || begin >= end) return;
+  if (!tensor.buffer() || tensor.buffer()->origin() != Buffer::Origin::File || begin >= end) return;
   // A fault maps the pages of its neighbourhood too, as many as fit into an aligned window of this size.
   constexpr std::uintptr_t kWindow = 1 << 16;
   const auto first = reinterpret_cast<std::uintptr_t>(tensor.buffer()->data());

@@ -199,7 +199,8 @@ SafetensorsFile read_safetensors(const std::string& path) {
 
   // Nobody writes through it: the tensors are read-only, and so are the pages.
   void* base = const_cast<char*>(file->bytes().data());
-  const auto buffer = std::make_shared<Buffer>(base, file->bytes().size(), Device(), file, true);
+  const auto buffer =
+      std::make_shared<Buffer>(base, file->bytes().size(), Device(), file, Buffer::Origin::File);
   for (Entry& entry : entries) {
     Tensor tensor(buffer, entry.dtype, std::move(entry.shape), {}, data_at + entry.begin, true);
     result.tensors.emplace(std::move(entry.name), std::move(tensor));

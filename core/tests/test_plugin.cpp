@@ -144,6 +144,15 @@ TEST(what_is_copied_later_has_the_values_of_the_call) {
   CHECK(!host.buffer()->is_pending());
 }
 
+TEST(memory_of_somebody_else_is_copied_at_once) {
+  const Tensor there = numbers({2, 3}).to(kCuda);
+  const Tensor theirs =
+      Tensor::borrow(there.data(), DataType::F32, {2, 3}, {}, kCuda, there.buffer(), false);
+  const Tensor host = theirs.to(Device(), true);
+  CHECK(!host.buffer()->is_pending());
+  CHECK(at(host, 5) == 5);
+}
+
 TEST(whoever_reads_or_writes_waits_for_what_is_on_its_way) {
   const Tensor there = numbers({2, 3}).to(kCuda);
   const auto later = [&] { return there.to(Device(), true); };

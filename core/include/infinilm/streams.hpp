@@ -10,7 +10,8 @@ namespace infinilm {
 
 /// The engine's stream on the device, with all that was asked for on it; 0 on the CPU. Throws Error where there is no such device.
 std::uintptr_t stream_of(const Device& device);
-/// What is put on `stream` from now on waits for what the engine was asked for.
+/// What is put on `stream` from now on waits for what the engine was asked for. Somebody there holds memory of the device until
+/// the next catch_up() with this stream.
 void let_wait(const Device& device, std::uintptr_t stream);
 /// What the engine is asked for from now on waits for what was put on `stream`.
 void catch_up(const Device& device, std::uintptr_t stream) noexcept;

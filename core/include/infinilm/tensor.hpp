@@ -20,10 +20,13 @@ using Shape = std::vector<std::int64_t>;
 /// Memory and what keeps it alive. Counted by `live_buffers()`.
 class Buffer {
  public:
-  /// `owner` is dropped when the buffer is; it frees the memory (or returns it to an arena). `from_file`: a file's pages,
-  /// which the system reads again where they were let go.
+  /// Whose memory it is: the engine's, a file's pages, which the system reads again where they were let go, or somebody else's,
+  /// who may write to it at any time.
+  enum class Origin { Engine, File, Foreign };
+
+  /// `owner` is dropped when the buffer is; it frees the memory (or returns it to an arena).
   Buffer(void* data, std::size_t nbytes, Device device, std::shared_ptr<void> owner,
-         bool from_file = false);
+         Origin origin = Origin::Engine);
   /// Host memory whose bytes are still on their way: `arrival` returns when they are there, and throws Error if they never
   /// will be.
   Buffer(void* data, std::size_t nbytes, std::shared_ptr<void> owner,
@@ -35,7 +38,7 @@ class Buffer {
   std::byte* data() const noexcept { return data_; }
   std::size_t nbytes() const noexcept { return nbytes_; }
   Device device() const noexcept { return device_; }
-  bool from_file() const noexcept { return from_file_; }
+  Origin origin() const noexcept { return origin_; }
   /// Whether nobody has waited yet for bytes on their way; `data()` is where they will be.
   bool is_pending() const noexcept { return pending_.load(std::memory_order_acquire); }
   /// Returns when the bytes are there. Thread-safe. Throws what `arrival` throws, and again whenever it is called after that.
@@ -48,7 +51,7 @@ class Buffer {
   std::byte* data_;
   std::size_t nbytes_;
   Device device_;
-  bool from_file_;
+  Origin origin_;
   std::shared_ptr<void> owner_;
   std::atomic<bool> pending_ = false;
   std::mutex arriving_;
