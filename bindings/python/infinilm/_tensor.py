@@ -72,8 +72,9 @@ def _foreign_dtype(name: str) -> np.dtype[Any]:
 class TensorMethods:
     """The Python side of Tensor.
 
-    A hook that wants values on the CPU need not wait for them: ``to`` with ``non_blocking`` gives those of the call,
-    whatever becomes of the tensor, and whoever first looks at them waits.
+    A hook that wants a CUDA device's values on the CPU need not wait for them: ``to`` with ``non_blocking`` gives
+    those of the call, whatever becomes of the tensor, and whoever first looks at them waits. On the CPU it gives the
+    tensor itself.
 
     >>> import infinilm
     >>> llm = infinilm.load(infinilm.sample_model())  # or with device="cuda"
