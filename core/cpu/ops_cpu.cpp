@@ -324,6 +324,13 @@ void OpsCpu::argmax(Matrix x, std::span<Largest> found) {
   }
 }
 
+void OpsCpu::penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) {
+  for (const UsedToken& u : used) {
+    float& logit = x.row(u.row)[u.id];
+    logit = penalized(logit, u.generated, how);
+  }
+}
+
 void OpsCpu::upload(const void* host, void* to, std::size_t nbytes) {
   copy_bytes(host, to, nbytes);
 }

@@ -57,6 +57,7 @@ class OpsCpu final : public Ops {
 
   void copy(Matrix from, Matrix to) override;
   void argmax(Matrix x, std::span<Largest> found) override;
+  void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) override;
 
  private:
   const Kernels& kernels_;

@@ -7,6 +7,7 @@
 
 #include "cuda/product.hpp"
 #include "cuda/rows.hpp"
+#include "cuda/sampling.hpp"
 #include "infinilm/error.hpp"
 
 namespace infinilm::cuda {
@@ -280,8 +281,8 @@ void OpsCuda::last_use(Matrix x) {
 void OpsCuda::give_back() {
   const Context::Use use(*context_);
   flush();
-  for (Scratch* buffer : {&rounded_, &slab_, &gate_, &up_, &sum_, &found_, &gathered_,
-                          &splits_.partial, &splits_.arrived}) {
+  for (Scratch* buffer : {&rounded_, &slab_, &gate_, &up_, &sum_, &found_, &gathered_, &used_,
+                          &sampling_, &splits_.partial, &splits_.arrived}) {
     context_->drop(*buffer);
   }
 }
@@ -330,6 +331,33 @@ void OpsCuda::argmax(Matrix x, std::span<Largest> found) {
   auto* on_device = reinterpret_cast<Largest*>(memory);
   cuda::argmax(*context_, x, memory + bytes, on_device);
   context_->download(on_device, found.data(), found.size_bytes());
+}
+
+void OpsCuda::penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) {
+  if (used.empty()) return;
+  const Context::Use use(*context_);
+  flush();
+  std::byte* memory = scratch(used_, used.size_bytes());
+  context_->upload(used.data(), memory, used.size_bytes());
+  cuda::penalize(*context_, x, how, {reinterpret_cast<const UsedToken*>(memory), used.size()});
+}
+
+bool OpsCuda::sample(Matrix x, const Sampling& how, std::span<const double> numbers,
+                     std::span<Sampled> found) {
+  if (!can_sample(x)) return false;
+  const Context::Use use(*context_);
+  flush();
+  std::byte* memory = context_->cleared_scratch(sampling_, sampling_bytes());
+  for (std::int64_t first = 0; first < x.rows; first += kSampledRows) {
+    const auto count = std::min<std::int64_t>(kSampledRows, x.rows - first);
+    const auto part = [&](auto all) {
+      return all.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+    };
+    const Sampled* on_device = cuda::sample(*context_, {x.row(first), count, x.cols, x.stride}, how,
+                                            part(numbers), memory);
+    context_->download(on_device, part(found).data(), part(found).size_bytes());
+  }
+  return true;
 }
 
 // ---- products

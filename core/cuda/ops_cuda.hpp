@@ -83,6 +83,9 @@ class OpsCuda final : public Ops {
                      Matrix y) override;
   void copy(Matrix from, Matrix to) override;
   void argmax(Matrix x, std::span<Largest> found) override;
+  void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) override;
+  bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
+              std::span<Sampled> found) override;
 
   void begin_step(std::span<const std::int64_t> ids,
                   std::span<const SequenceRows> sequences) override;
@@ -177,7 +180,7 @@ class OpsCuda final : public Ops {
   std::optional<Matrix> last_use_;
   std::vector<std::uintptr_t> waiting_;  // streams, since the last catch_up()
   SplitMemory splits_;
-  Scratch gathered_, rounded_, slab_, gate_, up_, sum_, found_;
+  Scratch gathered_, rounded_, slab_, gate_, up_, sum_, found_, used_, sampling_;
 };
 
 }  // namespace infinilm::cuda

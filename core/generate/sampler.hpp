@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "infinilm/generate.hpp"
+#include "ops/sampling.hpp"
 
 namespace infinilm {
 
@@ -34,11 +35,11 @@ bool is_greedy(const GenerationConfig& config) noexcept;
 // True if `apply_penalties` does anything.
 bool has_penalties(const GenerationConfig& config) noexcept;
 
-// In place. Repetition (HF, CTRL): over all of `tokens`, l < 0 ? l * r : l / r. Then frequency and
-// presence (OpenAI, vLLM): over the tokens from `prompt_length` on, l -= count * frequency + (count
-// > 0) * presence.
+Penalties penalties_of(const GenerationConfig& config) noexcept;
+
+// In place; ids that are none of the vocabulary are left out.
 void apply_penalties(std::span<float> logits, const GenerationConfig& config,
-                     const TokenIds& tokens, std::size_t prompt_length);
+                     std::span<const UsedToken> used);
 
 // What is left after temperature, top_k, top_p and min_p, in this order as in HF, sorted by id.
 // Equal logits at the edge of top_k are all kept, as in HF; of equal ones at the edge of top_p the

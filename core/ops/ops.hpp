@@ -17,6 +17,7 @@
 
 #include "base/device_memory.hpp"
 #include "infinilm/tensor.hpp"
+#include "ops/sampling.hpp"
 #include "quant/quantized_rows.hpp"
 
 namespace infinilm {
@@ -164,6 +165,16 @@ class Ops : public DeviceMemory {
   virtual void copy(Matrix from, Matrix to) = 0;
   // found[r]: the first of the largest of row r; a NaN counts as larger than anything. On the host, done on return.
   virtual void argmax(Matrix x, std::span<Largest> found) = 0;
+  // x[u.row, u.id] = penalized(x[u.row, u.id], u.generated, how) for each u of `used`, which names no place twice.
+  virtual void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) = 0;
+  // Draws a column from each row: the one in which the probabilities of the columns up to it exceed numbers[r] in [0, 1). On the host, done
+  // on return. False, and nothing done: the caller has to do it from a copy of x.
+  virtual bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
+                      std::span<Sampled> found) {
+    static_cast<void>(x), static_cast<void>(how), static_cast<void>(numbers);
+    static_cast<void>(found);
+    return false;
+  }
 
   // What the next operations will be given as `ids` and `sequences`: lets a device send them over in one piece.
   virtual void begin_step(std::span<const std::int64_t> ids,

@@ -95,10 +95,12 @@ class Generation {
   bool wants_prompt_logprobs(const Sequence& sequence) const;
   std::vector<Run> plan() const;
   Tensor forward(const std::vector<Run>& runs, Frontend& frontend);
-  bool is_plain(const std::vector<Run>& runs) const;
-  std::vector<Next> choose_largest(const Tensor& logits) const;
-  std::vector<Next> choose(const std::vector<Run>& runs, const Tensor& logits) const;
+  std::vector<Next> choose(const std::vector<Run>& runs, const Tensor& logits);
+  bool can_stay_on_device(const std::vector<Run>& runs) const;
+  std::vector<Next> choose_on_device(const std::vector<Run>& runs, const Tensor& logits) const;
+  std::vector<Next> choose_on_host(const std::vector<Run>& runs, const Tensor& logits) const;
   Next choose_one(const Run& run, const Tensor& logits, std::size_t row) const;
+  double number_of(const Run& run) const;
   void append(const std::vector<Run>& runs, std::vector<Next> found);
 
   std::shared_ptr<LlamaForCausalLM> model_;
