@@ -323,12 +323,12 @@ void OpsCuda::copy(Matrix from, Matrix to) {
   cuda::copy(*context_, from, to);
 }
 
-void OpsCuda::argmax(Matrix x, std::span<Largest> found) {
+void OpsCuda::argmax(Matrix x, std::span<Chosen> found) {
   const Context::Use use(*context_);
   flush();
   const std::size_t bytes = (found.size_bytes() + 15) / 16 * 16;
   std::byte* memory = scratch(found_, bytes + argmax_bytes(x.rows));
-  auto* on_device = reinterpret_cast<Largest*>(memory);
+  auto* on_device = reinterpret_cast<Chosen*>(memory);
   cuda::argmax(*context_, x, memory + bytes, on_device);
   context_->download(on_device, found.data(), found.size_bytes());
 }
@@ -342,8 +342,20 @@ void OpsCuda::penalize(Matrix x, const Penalties& how, std::span<const UsedToken
   cuda::penalize(*context_, x, how, {reinterpret_cast<const UsedToken*>(memory), used.size()});
 }
 
+void OpsCuda::log_probabilities(Matrix x, std::span<const std::int64_t> columns,
+                                std::span<float> found) {
+  if (found.empty()) return;
+  const Context::Use use(*context_);
+  flush();
+  std::byte* memory = scratch(found_, columns.size_bytes() + found.size_bytes());
+  context_->upload(columns.data(), memory, columns.size_bytes());
+  auto* on_device = reinterpret_cast<float*>(memory + columns.size_bytes());
+  cuda::log_probabilities(*context_, x, reinterpret_cast<const std::int64_t*>(memory), on_device);
+  context_->download(on_device, found.data(), found.size_bytes());
+}
+
 bool OpsCuda::sample(Matrix x, const Sampling& how, std::span<const double> numbers,
-                     std::span<Sampled> found) {
+                     std::span<Chosen> found) {
   if (!can_sample(x)) return false;
   const Context::Use use(*context_);
   flush();
@@ -353,8 +365,8 @@ bool OpsCuda::sample(Matrix x, const Sampling& how, std::span<const double> numb
     const auto part = [&](auto all) {
       return all.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
     };
-    const Sampled* on_device = cuda::sample(*context_, {x.row(first), count, x.cols, x.stride}, how,
-                                            part(numbers), memory);
+    const Chosen* on_device = cuda::sample(*context_, {x.row(first), count, x.cols, x.stride}, how,
+                                           part(numbers), memory);
     context_->download(on_device, part(found).data(), part(found).size_bytes());
   }
   return true;

@@ -59,7 +59,7 @@ struct Task {
   int cols;
   int piece;  // columns
   double temperature;
-  const Largest* largest;
+  const Chosen* largest;
   State* states;
 
   __device__ const float* row() const { return data + blockIdx.y * stride; }
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kThreads)
   wait_for_previous();
   __shared__ Mass sums[kBins];
   State& state = task.states[blockIdx.y];
-  const float largest = task.largest[blockIdx.y].value;
+  const float largest = task.largest[blockIdx.y].largest;
   if (!is_finite(largest)) return;
   const int thread = static_cast<int>(threadIdx.x);
   for (int b = thread; b < kBins; b += kThreads) sums[b] = 0;
@@ -184,15 +184,15 @@ __device__ void find_column(int begin, int end, Mass rest, MassAt mass_at, int& 
 
 // Where the masses of what is kept, in the order of columns, reach the number.
 __global__ void __launch_bounds__(kThreads)
-    draw_kernel(Task task, bool is_cut, double min_p, bool normalize, Numbers numbers, Mass* sums,
-                Sampled* sampled) {
+    draw_kernel(Task task, bool is_cut, double min_p, Numbers numbers, Mass* sums,
+                Chosen* sampled) {
   let_next_start();
   wait_for_previous();
   const int r = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
   State& state = task.states[r];
-  const float largest = task.largest[r].value;
+  const float largest = task.largest[r].largest;
   if (!is_finite(largest)) {
-    if (blockIdx.x == 0 && thread == 0) sampled[r] = {0, largest, largest, 0.0};
+    if (blockIdx.x == 0 && thread == 0) sampled[r] = {0, largest};
     return;
   }
   const std::uint64_t lowest = is_cut ? state.lowest : 0;
@@ -202,26 +202,18 @@ __global__ void __launch_bounds__(kThreads)
     const double share = share_of(row[i], largest, task.temperature);
     return share < min_p ? Mass{0} : mass_of(share);
   };
-  Mass kept = 0, all = 0, of_piece = 0, of_all = 0;
+  Mass kept = 0, of_piece = 0;
 #pragma unroll 4
-  for (int i = task.begin() + thread; i < task.end(); i += kThreads) {
-    kept += mass_at(i);
-    if (normalize) all += mass_of(share_of(row[i], largest, 1.0));
-  }
+  for (int i = task.begin() + thread; i < task.end(); i += kThreads) kept += mass_at(i);
   sum_before(kept, of_piece);
-  sum_before(all, of_all);
   const int pieces = static_cast<int>(gridDim.x);
-  Mass* of_row = sums + static_cast<std::int64_t>(r) * 2 * kMostPieces;
-  if (thread == 0) {
-    of_row[blockIdx.x] = of_piece;
-    of_row[kMostPieces + blockIdx.x] = of_all;
-  }
+  Mass* of_row = sums + static_cast<std::int64_t>(r) * kMostPieces;
+  if (thread == 0) of_row[blockIdx.x] = of_piece;
   if (!is_last_of_row(state)) return;
 
-  Mass total = 0, total_of_all = 0;
+  Mass total = 0;
   const Mass mine = thread < pieces ? __ldcg(of_row + thread) : 0;
   const Mass before = sum_before(mine, total);
-  sum_before(thread < pieces ? __ldcg(of_row + kMostPieces + thread) : 0, total_of_all);
   const Mass target = min(static_cast<Mass>(numbers.of[r] * static_cast<double>(total)), total - 1);
   __shared__ int piece, column;
   __shared__ Mass rest;
@@ -234,9 +226,7 @@ __global__ void __launch_bounds__(kThreads)
   find_column(begin, min(task.cols, begin + task.piece), rest, mass_at, column);
   __syncthreads();
   if (thread != 0) return;
-  const double normalizer =
-      normalize ? largest + log(static_cast<double>(total_of_all) / kUnit) : 0.0;
-  sampled[r] = {column, row[column], largest, normalizer};
+  sampled[r] = {column, largest};
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -251,13 +241,33 @@ __global__ void __launch_bounds__(kThreads)
   logit = penalized(logit, u.generated, how);
 }
 
+// One block a row.
+__global__ void __launch_bounds__(kThreads)
+    log_probabilities_kernel(const float* data, std::int64_t stride, int cols,
+                             const std::int64_t* columns, float* found) {
+  let_next_start();
+  wait_for_previous();
+  const float* row = data + blockIdx.x * stride;
+  const int thread = static_cast<int>(threadIdx.x);
+  float largest = kMinusInfinity;
+#pragma unroll 4
+  for (int i = thread; i < cols; i += kThreads) largest = fmaxf(largest, row[i]);
+  largest = block_max(largest);
+  float sum = 0.0f;
+#pragma unroll 4
+  for (int i = thread; i < cols; i += kThreads) sum += expf(row[i] - largest);
+  sum = block_sum(sum);
+  if (thread != 0) return;
+  found[blockIdx.x] = row[columns[blockIdx.x]] - largest - logf(sum);
+}
+
 // The parts of the scratch memory.
 struct Memory {
   State* states;
   Mass* bins;
   Mass* sums;
-  Largest* largest;
-  Sampled* sampled;
+  Chosen* largest;
+  Chosen* sampled;
   std::byte* argmax;
 };
 
@@ -279,7 +289,7 @@ std::size_t lay_out(std::byte* memory, Memory& m) {
   };
   part(m.states, kSampledRows);
   part(m.bins, kSampledRows * kBins);
-  part(m.sums, kSampledRows * 2 * kMostPieces);
+  part(m.sums, kSampledRows * kMostPieces);
   part(m.largest, kSampledRows);
   part(m.sampled, kSampledRows);
   part(m.argmax, argmax_bytes(kSampledRows));
@@ -294,6 +304,11 @@ void penalize(Context& context, Matrix x, const Penalties& how, std::span<const 
                  x.stride, how, used.data(), static_cast<int>(count));
 }
 
+void log_probabilities(Context& context, Matrix x, const std::int64_t* columns, float* found) {
+  context.launch(log_probabilities_kernel, dim3(static_cast<unsigned>(x.rows)), kThreads, 0, x.data,
+                 x.stride, static_cast<int>(x.cols), columns, found);
+}
+
 bool can_sample(Matrix x) { return x.cols > 0 && x.cols <= std::int64_t{1} << kColumnBits; }
 
 std::size_t sampling_bytes() {
@@ -301,8 +316,8 @@ std::size_t sampling_bytes() {
   return lay_out(nullptr, none);
 }
 
-const Sampled* sample(Context& context, Matrix x, const Sampling& how,
-                      std::span<const double> numbers, std::byte* scratch) {
+const Chosen* sample(Context& context, Matrix x, const Sampling& how,
+                     std::span<const double> numbers, std::byte* scratch) {
   Memory m{};
   lay_out(scratch, m);
   argmax(context, x, m.argmax, m.largest);
@@ -325,8 +340,7 @@ const Sampled* sample(Context& context, Matrix x, const Sampling& how,
   if (how.top_p < 1) select(select_kernel<true>, kDigits);
   Numbers own{};
   std::copy(numbers.begin(), numbers.end(), own.of);
-  context.launch(draw_kernel, grid, kThreads, 0, task, is_cut, how.min_p, how.normalize, own,
-                 m.sums, m.sampled);
+  context.launch(draw_kernel, grid, kThreads, 0, task, is_cut, how.min_p, own, m.sums, m.sampled);
   return m.sampled;
 }
 

@@ -81,12 +81,7 @@ std::int64_t argmax(Logits logits) {
   return static_cast<std::int64_t>(best);
 }
 
-double log_normalizer(Logits logits) {
-  const double maximum = finite_maximum(logits);
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - maximum);
-  return maximum + std::log(sum);
-}
+void check_distribution(Logits logits) { finite_maximum(logits); }
 
 bool is_greedy(const GenerationConfig& config) noexcept {
   return !config.do_sample || config.temperature == 0;

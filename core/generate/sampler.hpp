@@ -22,12 +22,8 @@ struct Candidate {
 // The first of the largest. Throws Error if a logit is NaN or if all are -inf.
 std::int64_t argmax(Logits logits);
 
-// ln sum exp(logits). Throws Error if softmax(logits) is no distribution (NaN, +inf, all -inf).
-double log_normalizer(Logits logits);
-// ln p(id) under softmax(logits), given that normalizer.
-inline float log_probability(Logits logits, std::int64_t id, double normalizer) {
-  return static_cast<float>(logits[static_cast<std::size_t>(id)] - normalizer);
-}
+// Throws Error if softmax(logits) is no distribution (NaN, +inf, all -inf).
+void check_distribution(Logits logits);
 
 // True if no token is drawn: the next one is the argmax.
 bool is_greedy(const GenerationConfig& config) noexcept;

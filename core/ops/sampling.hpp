@@ -12,14 +12,12 @@ struct Sampling {
   std::int64_t top_k = 0;    // 0: all
   double top_p = 1.0;
   double min_p = 0.0;
-  bool normalize = false;  // whether Sampled::normalizer is asked for
 };
 
-struct Sampled {
+// Of a row. A NaN counts as larger than anything; where `largest` is not finite, the row is no distribution, and the column no draw.
+struct Chosen {
   std::int64_t column = 0;
-  float value = 0;        // of that column
-  float largest = 0;      // not finite: the row is no distribution, and nothing was drawn
-  double normalizer = 0;  // ln sum exp(row)
+  float largest = 0;
 };
 
 struct Penalties {

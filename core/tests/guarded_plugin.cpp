@@ -147,8 +147,8 @@ std::size_t most_blocks(Sequences sequences) {
 }
 
 // By the host's sampler.
-Sampled sample_row(Logits row, const Sampling& how, double number) {
-  Sampled found;
+Chosen sample_row(Logits row, const Sampling& how, double number) {
+  Chosen found;
   found.largest = *std::max_element(row.begin(), row.end());
   const bool has_nan = std::any_of(row.begin(), row.end(), [](float x) { return std::isnan(x); });
   if (has_nan) found.largest = std::nanf("");
@@ -159,8 +159,6 @@ Sampled sample_row(Logits row, const Sampling& how, double number) {
   config.top_p = how.top_p;
   config.min_p = how.min_p;
   found.column = draw(candidates(row, config), number);
-  found.value = row[static_cast<std::size_t>(found.column)];
-  if (how.normalize) found.normalizer = log_normalizer(row);
   return found;
 }
 
@@ -272,12 +270,16 @@ class GuardedOps final : public Ops {
   void copy(Matrix from, Matrix to) override {
     perform([=, this](Ids, Sequences) { cpu_.copy(from, to); });
   }
-  void argmax(Matrix x, std::span<Largest> found) override { now()->argmax(x, found); }
+  void argmax(Matrix x, std::span<Chosen> found) override { now()->argmax(x, found); }
+  void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
+                         std::span<float> found) override {
+    now()->log_probabilities(x, columns, found);
+  }
   void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) override {
     now()->penalize(x, how, used);
   }
   bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
-              std::span<Sampled> found) override {
+              std::span<Chosen> found) override {
     const Inside inside;
     for (std::size_t r = 0; r < found.size(); ++r) {
       found[r] = sample_row({x.row(static_cast<std::int64_t>(r)), static_cast<std::size_t>(x.cols)},

@@ -221,23 +221,22 @@ void bench_choices() {
   const Choice choices[] = {
       {"argmax 128256 and back", {}},
       {"sample 128256 and back", {}},
-      {"sample 128256, top_k 50", {0.8, 50, 1.0, 0.0, false}},
-      {"sample 128256, top_k 50, top_p 0.9", {0.8, 50, 0.9, 0.0, false}},
-      {"sample 128256, top_p 0.9", {0.8, 0, 0.9, 0.0, false}},
+      {"sample 128256, top_k 50", {0.8, 50, 1.0, 0.0}},
+      {"sample 128256, top_k 50, top_p 0.9", {0.8, 50, 0.9, 0.0}},
+      {"sample 128256, top_p 0.9", {0.8, 0, 0.9, 0.0}},
   };
   for (const std::int64_t rows : {1, 64}) {
     const Floats logits(rows, 128256);
-    std::vector<Largest> largest(static_cast<std::size_t>(rows));
-    std::vector<Sampled> sampled(largest.size());
-    const std::vector<double> numbers(largest.size(), 0.5);
+    std::vector<Chosen> found(static_cast<std::size_t>(rows));
+    const std::vector<double> numbers(found.size(), 0.5);
     for (const Choice& c : choices) {
       std::vector<double> times;
       for (int i = 0; i < 50; ++i) {
         const auto start = std::chrono::steady_clock::now();
         if (&c == choices) {
-          ops().argmax(logits.matrix, largest);
+          ops().argmax(logits.matrix, found);
         } else {
-          ops().sample(logits.matrix, c.how, numbers, sampled);
+          ops().sample(logits.matrix, c.how, numbers, found);
         }
         const std::chrono::duration<double, std::micro> took =
             std::chrono::steady_clock::now() - start;
