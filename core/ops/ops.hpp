@@ -30,6 +30,7 @@ struct Matrix {
   std::int64_t stride = 0;
 
   float* row(std::int64_t r) const noexcept { return data + r * stride; }
+  bool operator==(const Matrix&) const = default;
 };
 
 enum class HiddenAct { Silu, Gelu, GeluTanh, Relu };
