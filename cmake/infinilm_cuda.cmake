@@ -33,7 +33,7 @@ endif()
 
 # Both sides of the plug-in's border are compiled from these: another digest, another ABI.
 set(border include/infinilm/device.hpp include/infinilm/dtype.hpp include/infinilm/error.hpp include/infinilm/runtime.hpp
-    include/infinilm/tensor.hpp base/device_memory.hpp ops/cuda_plugin.hpp ops/ops.hpp quant/quant_format.hpp
+    include/infinilm/tensor.hpp base/device_memory.hpp ops/cuda_plugin.hpp ops/ops.hpp ops/sampling.hpp quant/quant_format.hpp
     quant/quantized_rows.hpp)
 set(digests "")
 foreach(header IN LISTS border)

@@ -29,18 +29,25 @@ _PROMPT = 32
 _STEPS = 48
 _WARM = 12  # steps: recordings and choices are made in these
 _LONG_PROMPT = 2048
+_SAMPLING: dict[str, dict[str, Any]] = {
+    "top_k 50": {"temperature": 0.8},
+    "top_p 0.9": {"temperature": 0.8, "top_k": 0, "top_p": 0.9},
+    "top_k 50, repetition 1.1": {"temperature": 0.8, "repetition_penalty": 1.1},
+}
 
 
-def _generation(model: infinilm.LlamaForCausalLM, batch: int, prompt: int, new: int) -> Any:
+def _generation(
+    model: infinilm.LlamaForCausalLM, batch: int, prompt: int, new: int, **settings: Any
+) -> Any:
     rng = np.random.default_rng(batch)
     prompts = rng.integers(0, model.config.vocab_size, (batch, prompt))
-    config = engine.GenerationConfig(max_new_tokens=new, eos_token_id=[])
+    config = engine.GenerationConfig(max_new_tokens=new, eos_token_id=[], **settings)
     return engine.Generation(model._engine, prompts.tolist(), config)
 
 
-def _step_seconds(model: infinilm.LlamaForCausalLM, batch: int) -> float:
+def _step_seconds(model: infinilm.LlamaForCausalLM, batch: int, **settings: Any) -> float:
     """Median seconds of a step that gives one token to each sequence."""
-    generation = _generation(model, batch, _PROMPT, _STEPS + _WARM + 2)
+    generation = _generation(model, batch, _PROMPT, _STEPS + _WARM + 2, **settings)
     times = []
     for _ in range(_STEPS + _WARM):
         start = time.perf_counter()
@@ -129,6 +136,10 @@ def _measure(name: str, directory: Path, label: str, options: dict[str, Any]) ->
             ms=seconds * 1e3,
             of_bandwidth=share,
         )
+        if label == "bf16":
+            for what, settings in _SAMPLING.items():
+                cost = _step_seconds(model, batch, do_sample=True, **settings) / seconds - 1
+                _print(f"infinilm {name} sampling, {what}, batch {batch}", cost=cost)
     seconds = _prompt_seconds(model, _LONG_PROMPT)
     operations = 2.0 * layer_parameters(model.config) * _LONG_PROMPT
     _print(

@@ -522,6 +522,40 @@ def test_sampling_penalties_and_probabilities(sample: tuple[Any, ...]) -> None:
     np.testing.assert_allclose(found.prompt_logprobs[0], expected.prompt_logprobs[0], atol=1e-3)
 
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0, "logprobs": True},
+    "all tokens": {"temperature": 1.0, "top_k": 0},
+    "top_k": {"temperature": 0.9, "top_k": 50, "logprobs": True},
+    "top_p": {"temperature": 1.2, "top_k": 0, "top_p": 0.8},
+    "min_p": {"temperature": 1.5, "top_k": 0, "min_p": 0.05, "logprobs": True},
+    "all of them": {"temperature": 2.0, "top_k": 40, "top_p": 0.9, "min_p": 0.01},
+    "greedy, penalties": {"temperature": 0, "repetition_penalty": 1.3},
+    "penalties": {"temperature": 0.9, "presence_penalty": 0.4, "frequency_penalty": 0.1},
+    "penalties, logprobs": {"temperature": 0.9, "repetition_penalty": 1.2, "logprobs": True},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_tokens_are_chosen_as_on_the_cpu(sample: tuple[Any, ...], name: str) -> None:
+    """Where the logits are, unless somebody on the host has to see them."""
+    prompts = ["KING:\n", "First Citizen:\nWe are", "O"]
+    options: dict[str, Any] = {"max_new_tokens": 25, "seed": 5, **SETTINGS[name]}
+    expected, found = (m.generate(prompts, **options, return_dict_in_generate=True) for m in sample)
+    assert found.texts == expected.texts
+    for ours, theirs in zip(found.logprobs or [], expected.logprobs or [], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_a_logits_processor_is_called_on_the_host(sample: tuple[Any, ...]) -> None:
+    def only_even(tokens: Any, logits: Array) -> None:
+        logits[1::2] = -np.inf
+
+    options: dict[str, Any] = {"max_new_tokens": 12, "temperature": 0.8, "seed": 2}
+    expected, found = (m.generate([3, 1, 4], logits_processor=only_even, **options) for m in sample)
+    assert found.tolist() == expected.tolist()
+    assert all(token % 2 == 0 for token in found[3:])
+
+
 def test_stream(sample: tuple[Any, ...]) -> None:
     on_cpu, on_cuda = sample
     expected = "".join(on_cpu.stream("JULIET:\n", max_new_tokens=40))

@@ -313,7 +313,7 @@ void OpsCpu::copy(Matrix from, Matrix to) {
   });
 }
 
-void OpsCpu::argmax(Matrix x, std::span<Largest> found) {
+void OpsCpu::argmax(Matrix x, std::span<Chosen> found) {
   for (std::int64_t r = 0; r < x.rows; ++r) {
     const float* row = x.row(r);
     std::int64_t best = 0;
@@ -322,6 +322,26 @@ void OpsCpu::argmax(Matrix x, std::span<Largest> found) {
     }
     found[static_cast<std::size_t>(r)] = {best, row[best]};
   }
+}
+
+void OpsCpu::penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) {
+  for (const UsedToken& u : used) {
+    float& logit = x.row(u.row)[u.id];
+    logit = penalized(logit, u.generated, how);
+  }
+}
+
+void OpsCpu::log_probabilities(Matrix x, std::span<const std::int64_t> columns,
+                               std::span<float> found) {
+  // An exponential takes as long as some ten of what rows are made of as a rule.
+  for_rows(x.rows, 10 * x.cols, [&](std::int64_t r) {
+    const float* row = x.row(r);
+    const auto i = static_cast<std::size_t>(r);
+    const double largest = *std::max_element(row, row + x.cols);
+    double sum = 0;
+    for (std::int64_t c = 0; c < x.cols; ++c) sum += std::exp(row[c] - largest);
+    found[i] = static_cast<float>(row[columns[i]] - largest - std::log(sum));
+  });
 }
 
 void OpsCpu::upload(const void* host, void* to, std::size_t nbytes) {

@@ -56,7 +56,10 @@ class OpsCpu final : public Ops {
                      Matrix y) override;
 
   void copy(Matrix from, Matrix to) override;
-  void argmax(Matrix x, std::span<Largest> found) override;
+  void argmax(Matrix x, std::span<Chosen> found) override;
+  void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
+                         std::span<float> found) override;
+  void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) override;
 
  private:
   const Kernels& kernels_;

@@ -85,7 +85,12 @@ class OpsCuda final : public Ops {
                      std::span<const SequenceRows> sequences, const AttentionShape& shape,
                      Matrix y) override;
   void copy(Matrix from, Matrix to) override;
-  void argmax(Matrix x, std::span<Largest> found) override;
+  void argmax(Matrix x, std::span<Chosen> found) override;
+  void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
+                         std::span<float> found) override;
+  void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) override;
+  bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
+              std::span<Chosen> found) override;
 
   void begin_step(std::span<const std::int64_t> ids,
                   std::span<const SequenceRows> sequences) override;
@@ -183,7 +188,7 @@ class OpsCuda final : public Ops {
   std::map<std::uintptr_t, std::size_t>
       consumers_;  // streams, and how often somebody there holds memory
   SplitMemory splits_;
-  Scratch gathered_, rounded_, slab_, gate_, up_, sum_, found_;
+  Scratch gathered_, rounded_, slab_, gate_, up_, sum_, found_, used_, sampling_;
 };
 
 }  // namespace infinilm::cuda

@@ -282,7 +282,7 @@ __global__ void __launch_bounds__(kThreads) argmax_kernel(Rows x, Candidate* bes
 }
 
 __global__ void __launch_bounds__(kThreads)
-    argmax_last_kernel(const Candidate* bests, Largest* found) {
+    argmax_last_kernel(const Candidate* bests, Chosen* found) {
   let_next_start();
   wait_for_previous();
   const int r = static_cast<int>(blockIdx.x);
@@ -359,7 +359,7 @@ std::size_t argmax_bytes(std::int64_t rows) {
   return static_cast<std::size_t>(rows) * kArgmaxBlocks * sizeof(Candidate);
 }
 
-void argmax(Context& context, Matrix x, std::byte* scratch, Largest* found) {
+void argmax(Context& context, Matrix x, std::byte* scratch, Chosen* found) {
   auto* bests = reinterpret_cast<Candidate*>(scratch);
   for_slabs(x.rows, [&](std::int64_t first, std::int64_t count) {
     const auto rows = static_cast<unsigned>(count);

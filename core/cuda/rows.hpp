@@ -30,6 +30,6 @@ void rope(Context& context, Matrix x, std::int64_t head_dim, Matrix cos, Matrix 
 void softmax(Context& context, Matrix x);
 // As Ops::argmax, into device memory; `scratch` has argmax_bytes of it too.
 std::size_t argmax_bytes(std::int64_t rows);
-void argmax(Context& context, Matrix x, std::byte* scratch, Largest* found);
+void argmax(Context& context, Matrix x, std::byte* scratch, Chosen* found);
 
 }  // namespace infinilm::cuda

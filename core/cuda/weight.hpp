@@ -25,6 +25,11 @@ class CudaWeight final : public Weight {
              DataType compute, const RowsPacked& packed);
   ~CudaWeight() override;
 
+  // What a device's operations get back of what it has packed.
+  static const CudaWeight& of(const Weight& weight) {
+    return static_cast<const CudaWeight&>(weight);
+  }
+
   // As Ops::packed_bytes.
   static std::size_t nbytes_of(std::span<const std::int64_t> outputs, std::int64_t inputs,
                                DataType kept, const QuantFormat& quant);

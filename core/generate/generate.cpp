@@ -1,39 +1,14 @@
 #include "infinilm/generate.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <utility>
 
 #include "generate/random.hpp"
-#include "generate/sampler.hpp"
+#include "generate/sequence.hpp"
 #include "generate/stopping.hpp"
 #include "infinilm/error.hpp"
-#include "ops/ops.hpp"
 
 namespace infinilm {
-
-struct Generation::Sequence {
-  TokenIds tokens;  // prompt and continuation
-  std::size_t prompt_length = 0;
-  std::size_t limit = 0;  // how long it may become
-  LogitsProcessor processor;
-  std::vector<float> logprobs;
-  std::vector<float> prompt_logprobs;
-  std::string finish_reason;
-};
-
-struct Generation::Run {
-  std::size_t index = 0;  // of the sequence, and of its slot in the cache
-  std::size_t begin = 0;  // the first token to run; those before are in the cache
-  std::size_t rows = 0;   // of logits
-};
-
-struct Generation::Next {
-  std::int64_t token = 0;
-  float logprob = 0;
-  std::vector<float> prompt_logprobs;
-};
 
 namespace {
 
@@ -79,19 +54,6 @@ class Rollback {
 template <class T>
 void make_room(std::vector<T>& values) {
   if (values.size() == values.capacity()) values.reserve(2 * values.size() + 16);
-}
-
-Logits row_of(const Tensor& logits, std::size_t row) {
-  const auto width = static_cast<std::size_t>(logits.shape().back());
-  return {reinterpret_cast<const float*>(logits.data()) + row * width, width};
-}
-
-// A row in memory of its own: the engine's may be held by a hook, and what a processor keeps is its
-// own.
-Tensor copy_of(Logits row) {
-  Tensor copy = Tensor::empty({static_cast<std::int64_t>(row.size())});
-  std::copy(row.begin(), row.end(), reinterpret_cast<float*>(copy.data()));
-  return copy;
 }
 
 // How many tokens of the sequence the cache holds; ValueError if it holds others.
@@ -148,10 +110,6 @@ void Generation::check_cache() const {
   for (std::size_t i = 0; i < sequences_.size(); ++i) held_by(*cache_, i, sequences_[i].tokens);
 }
 
-bool Generation::wants_prompt_logprobs(const Sequence& sequence) const {
-  return config_.prompt_logprobs && sequence.prompt_logprobs.empty();
-}
-
 std::vector<Generation::Run> Generation::plan() const {
   const bool all_rows = std::any_of(sequences_.begin(), sequences_.end(), [&](const Sequence& s) {
     return s.finish_reason.empty() && wants_prompt_logprobs(s);
@@ -198,72 +156,8 @@ void Generation::step(Frontend& frontend) {
   }
   Rollback rollback(cache_.get());
   const Tensor logits = forward(runs, frontend);
-  const bool on_device = logits.device() != Device() && is_plain(runs);
-  append(runs, on_device ? choose_largest(logits) : choose(runs, logits.to(Device())));
+  append(runs, choose(runs, logits));
   rollback.keep();
-}
-
-// Whether each run takes the largest of its logits as they are, and nothing else is asked of them.
-bool Generation::is_plain(const std::vector<Run>& runs) const {
-  return is_greedy(config_) && !has_penalties(config_) && !config_.logprobs &&
-         std::none_of(runs.begin(), runs.end(), [&](const Run& run) {
-           const Sequence& sequence = sequences_[run.index];
-           return run.rows > 1 || sequence.processor || wants_prompt_logprobs(sequence);
-         });
-}
-
-// On the logits' device: only the ids leave it.
-std::vector<Generation::Next> Generation::choose_largest(const Tensor& logits) const {
-  const std::int64_t rows = logits.shape()[0], width = logits.shape()[1];
-  std::vector<Largest> largest(static_cast<std::size_t>(rows));
-  ops_for(logits.device())
-      ->argmax({reinterpret_cast<float*>(logits.data()), rows, width, width}, largest);
-  std::vector<Next> found(largest.size());
-  for (std::size_t r = 0; r < found.size(); ++r) {
-    found[r].token = largest[r].column;
-    // What is no choice is told apart, and complained about, in one place.
-    if (!std::isfinite(largest[r].value)) found[r].token = argmax(row_of(logits.to(Device()), r));
-  }
-  return found;
-}
-
-std::vector<Generation::Next> Generation::choose(const std::vector<Run>& runs,
-                                                 const Tensor& logits) const {
-  std::vector<Next> found;
-  std::size_t row = 0;
-  for (const Run& run : runs) {
-    found.push_back(choose_one(run, logits, row));
-    row += run.rows;
-  }
-  return found;
-}
-
-Generation::Next Generation::choose_one(const Run& run, const Tensor& logits,
-                                        std::size_t row) const {
-  const Sequence& sequence = sequences_[run.index];
-  Next next;
-  if (wants_prompt_logprobs(sequence)) {
-    next.prompt_logprobs.push_back(std::numeric_limits<float>::quiet_NaN());
-    for (std::size_t t = 1; t < sequence.prompt_length; ++t) {
-      const Logits before = row_of(logits, row + t - 1);
-      next.prompt_logprobs.push_back(
-          log_probability(before, sequence.tokens[t], log_normalizer(before)));
-    }
-  }
-  const Logits own = row_of(logits, row + run.rows - 1);
-  const std::size_t position = sequence.tokens.size() - sequence.prompt_length;
-  const double number = uniform(seed_, run.index, position);
-  if (has_penalties(config_) || sequence.processor) {
-    const Tensor edited = copy_of(own);
-    apply_penalties({reinterpret_cast<float*>(edited.data()), own.size()}, config_, sequence.tokens,
-                    sequence.prompt_length);
-    if (sequence.processor) sequence.processor(sequence.tokens, edited);
-    next.token = infinilm::choose(row_of(edited, 0), config_, number);
-  } else {
-    next.token = infinilm::choose(own, config_, number);
-  }
-  if (config_.logprobs) next.logprob = log_probability(own, next.token, log_normalizer(own));
-  return next;
 }
 
 void Generation::append(const std::vector<Run>& runs, std::vector<Next> found) {

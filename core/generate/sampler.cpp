@@ -4,7 +4,6 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <map>
 
 #include "infinilm/error.hpp"
 
@@ -13,20 +12,6 @@ namespace infinilm {
 namespace {
 
 constexpr float kExcluded = -std::numeric_limits<float>::infinity();
-
-// Applies `change(logit, count)` once to each id of the vocabulary that is in `tokens` from `begin`
-// on.
-template <class Change>
-void for_each_used(std::span<float> logits, const TokenIds& tokens, std::size_t begin,
-                   Change change) {
-  std::map<std::int64_t, std::size_t> counts;
-  for (std::size_t i = begin; i < tokens.size(); ++i) ++counts[tokens[i]];
-  for (const auto& [id, count] : counts) {
-    if (id < 0 || static_cast<std::size_t>(id) >= logits.size()) continue;
-    float& logit = logits[static_cast<std::size_t>(id)];
-    logit = change(logit, count);
-  }
-}
 
 // The largest logit, which has to be finite: only then is softmax(logits) a distribution.
 double finite_maximum(Logits logits) {
@@ -37,10 +22,23 @@ double finite_maximum(Logits logits) {
 
 // The logit of rank k (counting from 1): what lies below is out.
 float kth_largest(Logits logits, std::size_t k) {
-  std::vector<float> sorted(logits.begin(), logits.end());
-  const auto kth = sorted.begin() + static_cast<std::ptrdiff_t>(k - 1);
-  std::nth_element(sorted.begin(), kth, sorted.end(), std::greater<float>());
-  return *kth;
+  std::vector<float> largest;  // k or more of them, thinned out now and then
+  const std::size_t many = std::min(4 * k + 1024, logits.size());
+  largest.reserve(many);
+  float lowest = kExcluded;
+  const auto thin_out = [&] {
+    const auto kth = largest.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(largest.begin(), kth, largest.end(), std::greater<float>());
+    lowest = *kth;
+    largest.resize(k);
+  };
+  for (const float logit : logits) {
+    if (logit < lowest) continue;
+    largest.push_back(logit);
+    if (largest.size() == many) thin_out();
+  }
+  thin_out();
+  return lowest;
 }
 
 bool is_heavier(const Candidate& a, const Candidate& b) noexcept {
@@ -83,12 +81,7 @@ std::int64_t argmax(Logits logits) {
   return static_cast<std::int64_t>(best);
 }
 
-double log_normalizer(Logits logits) {
-  const double maximum = finite_maximum(logits);
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - maximum);
-  return maximum + std::log(sum);
-}
+void check_distribution(Logits logits) { finite_maximum(logits); }
 
 bool is_greedy(const GenerationConfig& config) noexcept {
   return !config.do_sample || config.temperature == 0;
@@ -99,19 +92,17 @@ bool has_penalties(const GenerationConfig& config) noexcept {
          config.frequency_penalty != 0;
 }
 
+Penalties penalties_of(const GenerationConfig& config) noexcept {
+  return {config.repetition_penalty, config.presence_penalty, config.frequency_penalty};
+}
+
 void apply_penalties(std::span<float> logits, const GenerationConfig& config,
-                     const TokenIds& tokens, std::size_t prompt_length) {
-  if (config.repetition_penalty != 1) {
-    const auto penalty = static_cast<float>(config.repetition_penalty);
-    for_each_used(logits, tokens, 0, [&](float logit, std::size_t) {
-      return logit < 0 ? logit * penalty : logit / penalty;
-    });
-  }
-  if (config.presence_penalty != 0 || config.frequency_penalty != 0) {
-    for_each_used(logits, tokens, prompt_length, [&](float logit, std::size_t count) {
-      return static_cast<float>(logit - static_cast<double>(count) * config.frequency_penalty -
-                                config.presence_penalty);
-    });
+                     std::span<const UsedToken> used) {
+  const Penalties how = penalties_of(config);
+  for (const UsedToken& u : used) {
+    if (u.id < 0 || static_cast<std::size_t>(u.id) >= logits.size()) continue;
+    float& logit = logits[static_cast<std::size_t>(u.id)];
+    logit = penalized(logit, u.generated, how);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "infinilm/generate.hpp"
+#include "ops/sampling.hpp"
 
 namespace infinilm {
 
@@ -21,12 +22,8 @@ struct Candidate {
 // The first of the largest. Throws Error if a logit is NaN or if all are -inf.
 std::int64_t argmax(Logits logits);
 
-// ln sum exp(logits). Throws Error if softmax(logits) is no distribution (NaN, +inf, all -inf).
-double log_normalizer(Logits logits);
-// ln p(id) under softmax(logits), given that normalizer.
-inline float log_probability(Logits logits, std::int64_t id, double normalizer) {
-  return static_cast<float>(logits[static_cast<std::size_t>(id)] - normalizer);
-}
+// Throws Error if softmax(logits) is no distribution (NaN, +inf, all -inf).
+void check_distribution(Logits logits);
 
 // True if no token is drawn: the next one is the argmax.
 bool is_greedy(const GenerationConfig& config) noexcept;
@@ -34,11 +31,11 @@ bool is_greedy(const GenerationConfig& config) noexcept;
 // True if `apply_penalties` does anything.
 bool has_penalties(const GenerationConfig& config) noexcept;
 
-// In place. Repetition (HF, CTRL): over all of `tokens`, l < 0 ? l * r : l / r. Then frequency and
-// presence (OpenAI, vLLM): over the tokens from `prompt_length` on, l -= count * frequency + (count
-// > 0) * presence.
+Penalties penalties_of(const GenerationConfig& config) noexcept;
+
+// In place; ids that are none of the vocabulary are left out.
 void apply_penalties(std::span<float> logits, const GenerationConfig& config,
-                     const TokenIds& tokens, std::size_t prompt_length);
+                     std::span<const UsedToken> used);
 
 // What is left after temperature, top_k, top_p and min_p, in this order as in HF, sorted by id.
 // Equal logits at the edge of top_k are all kept, as in HF; of equal ones at the edge of top_p the

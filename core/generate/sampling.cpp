@@ -4,6 +4,7 @@
 
 #include "generate/random.hpp"
 #include "generate/sampler.hpp"
+#include "generate/used_tokens.hpp"
 #include "infinilm/error.hpp"
 
 namespace infinilm {
@@ -23,7 +24,9 @@ std::vector<float> penalized(const Tensor& logits, const GenerationConfig& confi
   const Tensor source = logits.to(Device()).contiguous();
   const auto* first = reinterpret_cast<const float*>(source.data());
   std::vector<float> values(first, first + source.numel());
-  apply_penalties(values, config, tokens, prompt_length);
+  UsedTokens used;
+  used.follow(tokens, prompt_length);
+  apply_penalties(values, config, used.all());
   return values;
 }
 

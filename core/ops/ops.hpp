@@ -17,6 +17,7 @@
 
 #include "base/device_memory.hpp"
 #include "infinilm/tensor.hpp"
+#include "ops/sampling.hpp"
 #include "quant/quantized_rows.hpp"
 
 namespace infinilm {
@@ -29,6 +30,7 @@ struct Matrix {
   std::int64_t stride = 0;
 
   float* row(std::int64_t r) const noexcept { return data + r * stride; }
+  bool operator==(const Matrix&) const = default;
 };
 
 enum class HiddenAct { Silu, Gelu, GeluTanh, Relu };
@@ -79,12 +81,6 @@ struct AttentionShape {
 using RowsPacked = std::function<void(std::size_t part, std::int64_t begin, std::int64_t end)>;
 // Hears that the bytes [begin, end) of a part have been packed and are not read again; on the calling thread.
 using PartPacked = std::function<void(std::size_t part, std::size_t begin, std::size_t end)>;
-
-// Where the largest value of a row is.
-struct Largest {
-  std::int64_t column = 0;
-  float value = 0;
-};
 
 // One per device, shared by all models and threads. Pointers and matrices are the device's own memory; ids, sequences and
 // what says so are the host's.
@@ -162,8 +158,22 @@ class Ops : public DeviceMemory {
                              Matrix y) = 0;
 
   virtual void copy(Matrix from, Matrix to) = 0;
-  // found[r]: the first of the largest of row r; a NaN counts as larger than anything. On the host, done on return.
-  virtual void argmax(Matrix x, std::span<Largest> found) = 0;
+  // Of rows of logits. What is found is the host's, and there on return.
+  // found[r]: the first of the largest of row r.
+  virtual void argmax(Matrix x, std::span<Chosen> found) = 0;
+  // found[r]: the column of row r in which the probabilities of the columns up to it exceed numbers[r] in [0, 1). False, and nothing done:
+  // the caller has to do it from a copy of x.
+  virtual bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
+                      std::span<Chosen> found) {
+    static_cast<void>(x), static_cast<void>(how), static_cast<void>(numbers);
+    static_cast<void>(found);
+    return false;
+  }
+  // x[u.row, u.id] = penalized(x[u.row, u.id], u.generated, how) for each u of `used`, which names no place twice.
+  virtual void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) = 0;
+  // found[r] = ln softmax(x[r])[columns[r]]; NaN where row r is no distribution.
+  virtual void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
+                                 std::span<float> found) = 0;
 
   // What the next operations will be given as `ids` and `sequences`: lets a device send them over in one piece.
   virtual void begin_step(std::span<const std::int64_t> ids,

@@ -1,6 +1,7 @@
-// What a test program needs: TEST, CHECK, CHECK_THROWS, and a main that runs them all.
+// What a test program needs: TEST, CHECK, CHECK_THROWS. The library infinilm_check has the main that runs them.
 #pragma once
 
+#include <algorithm>
 #include <exception>
 #include <iostream>
 #include <string>
@@ -53,16 +54,3 @@ inline void fail(const char* file, int line, const std::string& text) {
         infinilm_test::fail(__FILE__, __LINE__, "another text: " + std::string(error.what())); \
     }                                                                                          \
   } while (false)
-
-int main() {
-  for (const auto& test : infinilm_test::tests()) {
-    try {
-      test.body();
-    } catch (const std::exception& error) {
-      infinilm_test::fail(test.name, 0, std::string("threw ") + error.what());
-    }
-  }
-  std::cout << infinilm_test::tests().size() << " tests, " << infinilm_test::failures()
-            << " failures\n";
-  return infinilm_test::failures() == 0 ? 0 : 1;
-}

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -24,6 +25,7 @@
 #include "base/device_memory.hpp"
 #include "base/live_buffers.hpp"
 #include "cpu/ops_cpu.hpp"
+#include "generate/sampler.hpp"
 #include "infinilm/error.hpp"
 #include "ops/cuda_plugin.hpp"
 
@@ -148,6 +150,22 @@ std::size_t most_blocks(Sequences sequences) {
   return most;
 }
 
+// By the host's sampler.
+Chosen sample_row(Logits row, const Sampling& how, double number) {
+  Chosen found;
+  found.largest = *std::max_element(row.begin(), row.end());
+  const bool has_nan = std::any_of(row.begin(), row.end(), [](float x) { return std::isnan(x); });
+  if (has_nan) found.largest = std::nanf("");
+  if (!std::isfinite(found.largest)) return found;
+  GenerationConfig config;
+  config.temperature = how.temperature;
+  config.top_k = static_cast<std::size_t>(how.top_k);
+  config.top_p = how.top_p;
+  config.min_p = how.min_p;
+  found.column = draw(candidates(row, config), number);
+  return found;
+}
+
 class GuardedOps final : public Ops {
  public:
   explicit GuardedOps(int index) : cpu_(cpu::kernels()), index_(index) {}
@@ -268,7 +286,23 @@ class GuardedOps final : public Ops {
   void copy(Matrix from, Matrix to) override {
     perform([=, this](Ids, Sequences) { cpu_.copy(from, to); });
   }
-  void argmax(Matrix x, std::span<Largest> found) override { now()->argmax(x, found); }
+  void argmax(Matrix x, std::span<Chosen> found) override { now()->argmax(x, found); }
+  void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
+                         std::span<float> found) override {
+    now()->log_probabilities(x, columns, found);
+  }
+  void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) override {
+    now()->penalize(x, how, used);
+  }
+  bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
+              std::span<Chosen> found) override {
+    const Inside inside;
+    for (std::size_t r = 0; r < found.size(); ++r) {
+      found[r] = sample_row({x.row(static_cast<std::int64_t>(r)), static_cast<std::size_t>(x.cols)},
+                            how, numbers[r]);
+    }
+    return true;
+  }
 
   bool can_record() const override { return true; }
   std::unique_ptr<Recording> record(const std::function<void()>& body) override {

@@ -212,6 +212,42 @@ void bench_attention(const std::string& name, std::int64_t sequences, std::int64
          4.0 * pairs * static_cast<double>(heads * head_dim));
 }
 
+// From logits on the device to tokens on the host.
+void bench_choices() {
+  struct Choice {
+    const char* name;
+    Sampling how;
+  };
+  const Choice choices[] = {
+      {"argmax 128256 and back", {}},
+      {"sample 128256 and back", {}},
+      {"sample 128256, top_k 50", {0.8, 50, 1.0, 0.0}},
+      {"sample 128256, top_k 50, top_p 0.9", {0.8, 50, 0.9, 0.0}},
+      {"sample 128256, top_p 0.9", {0.8, 0, 0.9, 0.0}},
+  };
+  for (const std::int64_t rows : {1, 64}) {
+    const Floats logits(rows, 128256);
+    std::vector<Chosen> found(static_cast<std::size_t>(rows));
+    const std::vector<double> numbers(found.size(), 0.5);
+    for (const Choice& c : choices) {
+      std::vector<double> times;
+      for (int i = 0; i < 50; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        if (&c == choices) {
+          ops().argmax(logits.matrix, found);
+        } else {
+          ops().sample(logits.matrix, c.how, numbers, found);
+        }
+        const std::chrono::duration<double, std::micro> took =
+            std::chrono::steady_clock::now() - start;
+        times.push_back(took.count());
+      }
+      std::nth_element(times.begin(), times.begin() + 25, times.end());
+      report(c.name, rows, times[25], static_cast<double>(rows) * 128256 * 4, 0);
+    }
+  }
+}
+
 void bench_rows() {
   const Floats x(1, 4096), w(1, 4096), y(1, 4096);
   report("rms_norm 4096", 1,
@@ -221,17 +257,6 @@ void bench_rows() {
                         ops().submit();
                       }),
          3 * 4096 * 4, 0);
-  const Floats logits(1, 128256);
-  std::vector<double> times;
-  std::vector<Largest> found(1);
-  for (int i = 0; i < 50; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    ops().argmax(logits.matrix, found);
-    const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
-    times.push_back(took.count());
-  }
-  std::nth_element(times.begin(), times.begin() + 25, times.end());
-  report("argmax 128256 and back", 1, times[25], 128256 * 4, 0);
   const Floats gate(2048, 14336), up(2048, 14336);
   report("act_mul 2048 x 14336", 2048,
          microseconds(
@@ -255,6 +280,7 @@ int main(int argc, char** argv) {
       std::cerr << missing.what() << '\n';
     }
     bench_rows();
+    bench_choices();
     bench_attention("decode attention bf16, 8b, 2048 keys", 1, 1, 2047, 32, 8, 128, DataType::BF16);
     bench_attention("decode attention bf16, 1b, 300 keys", 1, 1, 300, 32, 8, 64, DataType::BF16);
     bench_attention("decode attention f32, 1b, 300 keys", 1, 1, 300, 32, 8, 64, DataType::F32);

@@ -232,14 +232,25 @@ template <class T>
 T __shfl_sync(unsigned, T value, int source) {
   return emulation::exchange(value, [&](auto at) { return at(static_cast<std::size_t>(source)); });
 }
+// The lane's own value where there is no lane so far below.
+template <class T>
+T __shfl_up_sync(unsigned, T value, unsigned step) {
+  const std::size_t lane = emulation::lane();
+  const std::size_t from = lane < step ? lane : lane - step;
+  return emulation::exchange(value, [&](auto at) { return at(from); });
+}
 
-inline unsigned atomicAdd(unsigned* p, unsigned v) {
-  const unsigned old = *p;
+template <class T>
+T atomicAdd(T* p, T v) {
+  const T old = *p;
   *p += v;
   return old;
 }
 
-inline float __ldcg(const float* p) { return *p; }
+template <class T>
+T __ldcg(const T* p) {
+  return *p;
+}
 using std::max;
 using std::min;
 

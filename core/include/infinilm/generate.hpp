@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -95,10 +96,12 @@ class Generation {
   bool wants_prompt_logprobs(const Sequence& sequence) const;
   std::vector<Run> plan() const;
   Tensor forward(const std::vector<Run>& runs, Frontend& frontend);
-  bool is_plain(const std::vector<Run>& runs) const;
-  std::vector<Next> choose_largest(const Tensor& logits) const;
-  std::vector<Next> choose(const std::vector<Run>& runs, const Tensor& logits) const;
-  Next choose_one(const Run& run, const Tensor& logits, std::size_t row) const;
+  std::vector<Next> choose(const std::vector<Run>& runs, const Tensor& logits);
+  Tensor last_rows(const std::vector<Run>& runs, const Tensor& logits) const;
+  TokenIds choose_tokens(const std::vector<Run>& runs, const Tensor& last);
+  TokenIds choose_on_device(const std::vector<Run>& runs, const Tensor& last) const;
+  std::int64_t choose_on_host(const Run& run, std::span<const float> logits) const;
+  double number_of(const Run& run) const;
   void append(const std::vector<Run>& runs, std::vector<Next> found);
 
   std::shared_ptr<LlamaForCausalLM> model_;

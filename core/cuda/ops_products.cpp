@@ -1,0 +1,238 @@
+// The products of OpsCuda: own kernels for few rows, the library for many, and what was put off before them done on the way.
+#include <algorithm>
+#include <array>
+#include <functional>
+
+#include "cuda/ops_cuda.hpp"
+#include "cuda/rows.hpp"
+#include "infinilm/error.hpp"
+
+namespace infinilm::cuda {
+namespace {
+
+// Up to so many rows, own kernels read the weights once and faster than a library would.
+constexpr std::int64_t kFewRows = 16;
+// Rows for which every block of threads may as well normalise x by itself.
+constexpr std::int64_t kNormRows = 2;
+// Of a quantised matrix written out for a library, in rows by which its fastest kernels divide.
+constexpr std::int64_t kSlabBytes = std::int64_t{1} << 26;
+constexpr std::int64_t kSlabRows = 256;
+
+bool overlap(const Matrix& a, const Matrix& b) {
+  const auto end = [](const Matrix& m) { return m.data + (m.rows - 1) * m.stride + m.cols; };
+  return a.rows > 0 && b.rows > 0 && std::less<>()(a.data, end(b)) && std::less<>()(b.data, end(a));
+}
+
+const float* bias_of(std::span<const float* const> bias, std::size_t part) {
+  return bias.empty() ? nullptr : bias[part];
+}
+
+Matrix contiguous(std::byte* memory, std::int64_t rows, std::int64_t cols) {
+  return {reinterpret_cast<float*>(memory), rows, cols, cols};
+}
+
+std::size_t float_bytes(std::int64_t rows, std::int64_t cols) {
+  return static_cast<std::size_t>(rows * cols) * sizeof(float);
+}
+
+}  // namespace
+
+Matrix OpsCuda::in_order_of(const CudaWeight& weight, Matrix x) {
+  if (weight.order() == nullptr) return x;
+  flush();
+  const Matrix gathered =
+      contiguous(scratch(gathered_, float_bytes(x.rows, x.cols)), x.rows, x.cols);
+  cuda::gather_columns(*context_, x, weight.order(), gathered);
+  return gathered;
+}
+
+bool OpsCuda::multiplies_itself(std::int64_t rows) const {
+  return library_ == nullptr || rows <= kFewRows;
+}
+
+void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
+                           std::span<const Matrix> y, bool residual, int act) {
+  x = in_order_of(weight, x);
+  Product p;
+  p.x = x.data;
+  p.x_stride = x.stride;
+  p.rows = static_cast<int>(x.rows);
+  p.compute = weight.compute();
+  p.residual = residual;
+  p.act = act;
+  p.part_count = static_cast<int>(weight.parts());
+  check<Error>(p.part_count <= kMostParts, "a weight of ", p.part_count,
+               " parts: expected at most ", kMostParts, " on CUDA");
+  for (std::size_t i = 0; i < weight.parts(); ++i) {
+    const Matrix out = y[std::min(i, y.size() - 1)];  // one for both of act(gate) * up
+    p.parts[i] = {weight.view(i), bias_of(bias, i), out.data, out.stride};
+  }
+  const Norm* norm = norm_before(x);
+  const auto changes = [&](const Matrix& m) {
+    return std::any_of(y.begin(), y.end(), [&](const Matrix& out) { return overlap(out, m); });
+  };
+  if (norm != nullptr && x.rows <= kNormRows && turns_.empty() && !changes(norm->x)) {
+    Product fused = p;
+    fused.x = norm->x.data;
+    fused.x_stride = norm->x.stride;
+    fused.norm = norm->w;
+    fused.eps = norm->eps;
+    fused.normed = kept(x).data;
+    fused.normed_stride = x.stride;
+    if (can_normalise(*context_, fused)) {
+      p = fused;
+      norms_.clear();
+    }
+  }
+  if (p.norm == nullptr && p.compute != DataType::F32 && x.rows > kNormRows) {
+    if (weight.quant()) {
+      round_for_codes(x, p);
+    } else {
+      p.rounded_stride = (x.cols + 7) / 8 * 8;
+      p.rounded = static_cast<const std::uint16_t*>(prepare(x, weight, p.rounded_stride));
+    }
+  }
+  flush();
+  multiply(*context_, p);
+}
+
+void OpsCuda::round_for_codes(Matrix x, Product& p) {
+  flush();
+  const int run = run_columns(p.parts[0].matrix.unit);
+  std::byte* memory = scratch(rounded_, code_rows_bytes(x, run));
+  const CodeRows rows = cuda::round_for_codes(*context_, x, run, memory);
+  p.rounded = rows.x;
+  p.rounded_stride = rows.stride;
+  p.notes = rows.notes;
+  p.runs = rows.runs;
+  p.note_stride = rows.note_stride;
+}
+
+const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t stride) {
+  if (weight.compute() == DataType::F32) {
+    flush();
+    return x.data;
+  }
+  const Norm* norm = norm_before(x);
+  auto* rounded = reinterpret_cast<std::uint16_t*>(
+      scratch(rounded_, static_cast<std::size_t>(x.rows * stride) * 2));
+  if (norm != nullptr) {
+    cuda::rms_norm(*context_, norm->x, norm->w, norm->eps, kept(x), rounded, stride,
+                   weight.compute());
+    norms_.clear();
+  } else if (attention_ && attention_->y == x) {
+    attention_->y = kept(x);
+    attention_->rounded = rounded;
+    attention_->rounded_stride = stride;
+    attention_->rounded_type = weight.compute();
+    flush_attention();
+  } else if (act_mul_ && act_mul_->y == x) {
+    const ActMul& a = *act_mul_;
+    cuda::act_mul(*context_, a.gate, a.up, a.act, kept(x), rounded, stride, weight.compute());
+    act_mul_.reset();
+  } else {
+    flush();
+    cuda::round_rows(*context_, x, rounded, stride, weight.compute());
+  }
+  return rounded;
+}
+
+void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride,
+                             const MatrixView& w, bool is_new, DataType type, bool residual,
+                             Matrix y) {
+  const std::int64_t size = type == DataType::F32 ? 4 : 2;
+  const bool done =
+      library_->multiply(context_->stream(), type, x.rows, w.outputs, x.cols, prepared, stride,
+                         w.data, w.row_bytes / size, residual ? 1.0f : 0.0f, y.data, y.stride);
+  if (done) return;
+  Product p;
+  p.x = x.data;
+  p.x_stride = x.stride;
+  p.rows = static_cast<int>(x.rows);
+  p.compute = type;
+  if (type != DataType::F32) {
+    p.rounded = static_cast<const std::uint16_t*>(prepared);
+    p.rounded_stride = stride;
+  }
+  p.are_weights_new = is_new;
+  p.residual = residual;
+  p.part_count = 1;
+  p.parts[0] = {w, nullptr, y.data, y.stride};
+  multiply(*context_, p);
+}
+
+void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
+                            const CudaWeight& weight, std::size_t part, bool residual, Matrix y) {
+  const MatrixView& w = weight.view(part);
+  const DataType type = weight.compute();
+  if (!weight.quant() && weight.dtype() == type) {
+    return multiply_dense(x, prepared, stride, w, false, type, residual, y);
+  }
+  const std::int64_t size = type == DataType::F32 ? 4 : 2;
+  MatrixView slab;
+  slab.layout = layout_of(type);
+  slab.inputs = w.inputs;
+  slab.row_bytes = (x.cols + 7) / 8 * 8 * size;
+  const std::int64_t most =
+      std::max<std::int64_t>(1, kSlabBytes / (slab.row_bytes * kSlabRows)) * kSlabRows;
+  const std::int64_t rows = std::min<std::int64_t>(most, w.outputs);
+  std::byte* memory = scratch(slab_, static_cast<std::size_t>(rows * slab.row_bytes));
+  slab.data = memory;
+  for (std::int64_t begin = 0; begin < w.outputs; begin += most) {
+    const std::int64_t count = std::min(most, w.outputs - begin);
+    slab.outputs = static_cast<int>(count);
+    widen_rows(*context_, w, begin, count, type, memory, slab.row_bytes / size);
+    multiply_dense(x, prepared, stride, slab, true, type, residual,
+                   {y.data + begin, y.rows, count, y.stride});
+  }
+}
+
+void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
+                            std::span<const Matrix> y, bool residual) {
+  x = in_order_of(weight, x);
+  const std::int64_t stride = weight.compute() == DataType::F32 ? x.stride : (x.cols + 7) / 8 * 8;
+  const void* prepared = prepare(x, weight, stride);
+  flush();
+  for (std::size_t part = 0; part < weight.parts(); ++part) {
+    const float* b = bias_of(bias, part);
+    const bool apart = residual && b != nullptr;  // y + (x W^T + b): in the order of linear and add
+    const Matrix out =
+        apart ? contiguous(scratch(sum_, float_bytes(x.rows, y[part].cols)), x.rows, y[part].cols)
+              : y[part];
+    multiply_part(x, prepared, stride, weight, part, residual && !apart, out);
+    if (b != nullptr) add_bias(*context_, b, out);
+    if (apart) cuda::add(*context_, out, y[part]);
+  }
+}
+
+void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bias,
+                     std::span<const Matrix> y, bool residual) {
+  const Context::Use use(*context_);
+  const LastUse last(*this);
+  const CudaWeight& weight = CudaWeight::of(w);
+  if (x.rows == 0) return;
+  if (multiplies_itself(x.rows)) {
+    multiply_few(x, weight, bias, y, residual, -1);
+  } else {
+    multiply_many(x, weight, bias, y, residual);
+  }
+}
+
+void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
+                             HiddenAct act, Matrix y) {
+  const Context::Use use(*context_);
+  const LastUse last(*this);
+  const CudaWeight& weight = CudaWeight::of(gate_up);
+  if (x.rows == 0) return;
+  if (multiplies_itself(x.rows) && x.rows <= kMostActRows) {
+    return multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
+  }
+  flush_act_mul();  // of which gate and up lie where these will
+  const std::size_t bytes = float_bytes(x.rows, y.cols);
+  const std::array<Matrix, 2> parts = {contiguous(scratch(gate_, bytes), x.rows, y.cols),
+                                       contiguous(scratch(up_, bytes), x.rows, y.cols)};
+  linear(x, gate_up, bias, parts, false);
+  act_mul_ = {parts[0], parts[1], act, y};
+}
+
+}  // namespace infinilm::cuda

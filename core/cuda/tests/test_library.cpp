@@ -1,0 +1,84 @@
+// Large products by a library, and by own kernels where it declines.
+#include "cuda/matrix_product.hpp"
+#include "cuda/ops_cuda.hpp"
+#include "cuda/tests/attention_cases.hpp"
+#include "cuda/tests/weights.hpp"
+
+using namespace cuda_tests;
+
+namespace {
+
+// A library for large products, on the emulation's memory.
+class PlainProduct final : public cuda::MatrixProduct {
+ public:
+  // `declines`: whatever it is asked for.
+  explicit PlainProduct(bool declines = false) : declines_(declines) {}
+  bool multiply(void*, DataType type, std::int64_t m, std::int64_t n, std::int64_t k, const void* a,
+                std::int64_t a_stride, const void* b, std::int64_t b_stride, float beta, float* c,
+                std::int64_t c_stride) override {
+    if (declines_) return false;
+    for (std::int64_t i = 0; i < m; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        float sum = beta == 0.0f ? 0.0f : beta * c[i * c_stride + j];
+        for (std::int64_t l = 0; l < k; ++l) {
+          sum += at(type, a, i * a_stride + l) * at(type, b, j * b_stride + l);
+        }
+        c[i * c_stride + j] = sum;
+      }
+    }
+    return true;
+  }
+
+ private:
+  static float at(DataType type, const void* data, std::int64_t i) {
+    if (type == DataType::F32) return static_cast<const float*>(data)[i];
+    const std::uint16_t half = static_cast<const std::uint16_t*>(data)[i];
+    return type == DataType::F16 ? from_f16(half) : from_bf16(half);
+  }
+  bool declines_;
+};
+
+// More rows than own kernels take: as they would multiply them; also where the library will not.
+void check_library(bool declines) {
+  constexpr std::int64_t kRows = 70, kInputs = 301, kOutputs = 37;
+  cuda::OpsCuda ops(0);
+  ops.use(std::make_unique<PlainProduct>(declines));
+  for (const QuantFormat& f : kOrderedFormats) {
+    for (const DataType compute : {kF32, kBf16, kF16}) {
+      const Order order = shuffled(kInputs);
+      const RandomRows gate(kOutputs, kInputs, f, 1, order), up(kOutputs, kInputs, f, 2, order);
+      const std::vector<const QuantizedRows*> parts = {&gate, &up};
+      const auto run = [&](Ops& by) {
+        const auto weight = by.pack_quantized(parts, compute, false, nullptr);
+        const Numbers x(by, rounded(numbers(kRows * kInputs, 1), compute), kInputs, 4),
+            y(by, nothing(kRows * kOutputs), kOutputs);
+        by.linear_act_mul(x.matrix(), *weight, {}, HiddenAct::Silu, y.matrix());
+        return y.read();
+      };
+      // It multiplies weights rounded to 16 bits; own kernels scale exactly.
+      const float tolerance = compute == kF32 ? 3e-5f : compute == kF16 ? 3e-3f : 2e-2f;
+      CHECK(is_close(run(ops), run(device()), tolerance,
+                     concat("by a library, ", f.bits, " bits in ", name_of(compute))));
+    }
+  }
+}
+
+}  // namespace
+
+// Attention that rounds its results for the product after it, splits of keys included.
+TEST(attention_before_a_library) {
+  cuda::OpsCuda ops(0);
+  ops.use(std::make_unique<PlainProduct>());
+  for (const DataType dtype : {kBf16, kF16, kF32}) {
+    for (const AttentionCase& c : {AttentionCase{4, 2, 64, 0, dtype, {40}, {20}},
+                                   AttentionCase{2, 1, 24, 0, dtype, {300, 30}, {300, 0}},
+                                   AttentionCase{3, 1, 22, 9, dtype, {40}, {40}}}) {
+      const Floats rounds = attend(ops, c, dtype, Way::Multiplied);
+      CHECK(rounds == attend(ops, c, dtype, Way::Seen));
+    }
+  }
+}
+
+TEST(ordered_by_a_library) { check_library(false); }
+
+TEST(a_library_that_declines) { check_library(true); }

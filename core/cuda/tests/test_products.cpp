@@ -1,0 +1,214 @@
+// Products of few rows and many, by weights of every format, and what is fused with them.
+#include <cmath>
+
+#include "cuda/tests/weights.hpp"
+
+using namespace cuda_tests;
+
+TEST(floats) {
+  struct {
+    DataType stored, compute;
+  } types[] = {{kF32, kF32},  {kF16, kF32}, {kBf16, kF32}, {kBf16, kBf16},
+               {kF32, kBf16}, {kF16, kF16}, {kF32, kF16}};
+  for (const auto& t : types) {
+    for (const std::int64_t rows : {1, 3, 16, 33, 70}) {
+      check_products(t.stored, t.compute, rows, 37, 301,
+                     text_of(t.stored, t.compute, rows, 37, 301));
+    }
+    if (is_quick()) continue;
+    check_products(t.stored, t.compute, 1, 16, 2048, text_of(t.stored, t.compute, 1, 16, 2048));
+    check_products(t.stored, t.compute, 2, 1, 1, text_of(t.stored, t.compute, 2, 1, 1));
+    check_products(t.stored, t.compute, 5, 90, 256, text_of(t.stored, t.compute, 5, 90, 256));
+  }
+  // More columns than shared memory has room for.
+  check_products(kBf16, kBf16, 16, 17, 14336, text_of(kBf16, kBf16, 16, 17, 14336));
+  check_products(kF32, kF32, 4, 17, 14336, text_of(kF32, kF32, 4, 17, 14336));
+}
+
+TEST(quantised) {
+  const QuantFormat formats[] = {{8, 32, false},  {8, 64, false}, {8, 128, true},
+                                 {8, 96, true},   {4, 32, true},  {4, 32, false},
+                                 {4, 128, false}, {4, 128, true}, {4, 64, false}};
+  for (const QuantFormat& f : formats) {
+    if (is_quick() && !f.zeros) continue;
+    for (const DataType compute : {kF32, kBf16, kF16}) {
+      for (const std::int64_t rows : {1, 16, 20}) {
+        const std::string what =
+            concat(f.bits, " bits, groups of ", f.group, f.zeros ? ", zeros" : "", ", in ",
+                   name_of(compute), ", ", rows, " rows");
+        check_products(f, compute, rows, 37, 301, what);
+        if (rows == 20 && !is_quick()) {
+          check_products(f, compute, 64, 16, 2048, what + ", 64 of them, 2048");
+        }
+        if (rows == 1) check_products(f, compute, rows, 16, 2048, what + ", 2048");
+      }
+    }
+  }
+}
+
+TEST(ordered) {
+  for (const QuantFormat& f : kOrderedFormats) {
+    if (is_quick() && !f.zeros) continue;
+    for (const DataType compute : {kF32, kBf16, kF16}) {
+      for (const std::int64_t rows : {1, 2, 16, 20, 70}) {
+        if (is_quick() && rows == 16) continue;
+        const std::string what = concat(f.bits, " bits, groups of ", f.group, ", in ",
+                                        name_of(compute), ", ", rows, " rows, in another order");
+        check_products(Ordered{f}, compute, rows, 37, 301, what);
+        if (rows <= 2) check_products(Ordered{f}, compute, rows, 16, 2048, what + ", 2048");
+      }
+    }
+  }
+  const QuantFormat& f = kOrderedFormats[0];
+  const RandomRows one(16, 64, f, 1, shuffled(64, 1)), other(16, 64, f, 2, shuffled(64, 2));
+  const std::vector<const QuantizedRows*> parts = {&one, &other};
+  for (Ops* ops : {&device(), static_cast<Ops*>(&host())}) {
+    CHECK_THROWS(ValueError, "one order", ops->pack_quantized(parts, kF32, false, nullptr));
+  }
+}
+
+// What was put off before the columns are gathered is done, and whole.
+TEST(ordered_after_others) {
+  constexpr std::int64_t kInputs = 72, kInner = 40;
+  for (const DataType compute : {kF32, kBf16}) {
+    const Pair gate_up = pack(Ordered{{4, 32, true}}, compute, {kInner, kInner}, kInputs);
+    const Pair down = pack(Ordered{{8, 32, false}}, compute, {kInputs}, kInner);
+    for (const std::int64_t rows : {1, 2, 5, 40}) {
+      const std::string what =
+          concat("mlp in another order, ", name_of(compute), ", ", rows, " rows");
+      // The CPU's weights here do not have x rounded.
+      const float tolerance = compute == kF32 ? 3e-5f : 1e-2f;
+      const Floats start = numbers(rows * kInputs, 1);
+      CHECK(agree(start, kInputs, 0, tolerance, what, [&](Ops& ops, Matrix y) {
+        const auto of = [&](const Pair& w) -> const Weight& {
+          return &ops == &device() ? *w.device : *w.host;
+        };
+        const Numbers w(ops, numbers(kInputs, 2), kInputs),
+            h(ops, nothing(rows * kInputs), kInputs), inner(ops, nothing(rows * kInner), kInner);
+        ops.rms_norm(y, w.data(), 1e-6f, h.matrix());
+        ops.last_use(h.matrix());
+        ops.linear_act_mul(h.matrix(), of(gate_up), {}, HiddenAct::Silu, inner.matrix());
+        ops.last_use(inner.matrix());
+        ops.linear(inner.matrix(), of(down), {}, {&y, 1}, true);
+        ops.synchronize();
+      }));
+    }
+  }
+}
+
+// x of any size: float16 has the range for it, run by run.
+TEST(quantised_extremes) {
+  constexpr std::int64_t kRows = 3, kInputs = 192, kOutputs = 24;
+  for (const float size : {0.0f, 1e-44f, 1e-30f, 1e-5f, 3e4f, 1e30f}) {
+    for (const QuantFormat& f : {QuantFormat{8, 32, true}, QuantFormat{4, 128, false}}) {
+      const Pair w = pack(f, kBf16, {kOutputs}, kInputs);
+      Floats values = rounded(numbers(kRows * kInputs, 1), kF16);
+      for (std::size_t i = 0; i < values.size(); i += 2) values[i] *= size;
+      for (const std::int64_t rows : {std::int64_t{1}, kRows}) {
+        const Floats some(values.begin(), values.begin() + rows * kInputs);
+        CHECK(agree(nothing(rows * kOutputs), kOutputs, 0, 1e-3f, concat("x times ", size),
+                    [&](Ops& ops, Matrix y) {
+                      const Numbers in(ops, some, kInputs);
+                      ops.linear(in.matrix(), &ops == &device() ? *w.device : *w.host, {}, {&y, 1},
+                                 false);
+                      ops.synchronize();
+                    }));
+      }
+    }
+  }
+}
+
+// So many tiles that blocks are dealt most of them one by one.
+TEST(dealt_tiles) {
+#if defined(INFINILM_CUDA_EMULATED)
+  constexpr std::int64_t n = 700;  // for three multiprocessors
+#else
+  constexpr std::int64_t n = 20000;
+#endif
+  check_products(kBf16, kBf16, 1, n, 72, text_of(kBf16, kBf16, 1, n, 72));
+  check_products(kF32, kF32, 2, n, 40, text_of(kF32, kF32, 2, n, 40));
+  check_products(QuantFormat{4, 32, true}, kBf16, 1, n, 72, "4 bits, many outputs");
+}
+
+// What is put off and fused leaves the same in memory as what is not.
+TEST(put_off) {
+  const std::int64_t n = 37;
+  for (const auto& [inputs, rows] : {std::pair<std::int64_t, std::int64_t>{301, 1},
+                                     {301, 2},
+                                     {301, 5},
+                                     {256, 1},
+                                     {1200, 2},
+                                     {256, 5}}) {
+    for (const DataType compute : {kF32, kBf16}) {
+      const Pair weight = pack(kF32, compute, {n}, inputs);
+      const Numbers x(device(), numbers(rows * inputs, 1), inputs),
+          w(device(), numbers(inputs, 2), inputs);
+      const Numbers h(device(), nothing(rows * inputs), inputs), y(device(), nothing(rows * n), n);
+      const Numbers h2(device(), nothing(rows * inputs), inputs),
+          y2(device(), nothing(rows * n), n);
+      const Matrix out = y.matrix(), out2 = y2.matrix();
+      device().rms_norm(x.matrix(), w.data(), 1e-6f, h.matrix());
+      device().linear(h.matrix(), *weight.device, {}, {&out, 1}, false);
+      device().rms_norm(x.matrix(), w.data(), 1e-6f, h2.matrix());
+      device().submit();
+      device().linear(h2.matrix(), *weight.device, {}, {&out2, 1}, false);
+      CHECK(is_close(h.read(), h2.read(), 1e-6f, "the norm"));
+      // A last bit of the norm may round to another bfloat16.
+      CHECK(is_close(y.read(), y2.read(), compute == kF32 ? 1e-5f : 1e-3f, "the product"));
+    }
+  }
+}
+
+// A norm is not fused with a product into what is normalised.
+TEST(product_into_what_was_normalised) {
+  constexpr std::int64_t n = 128;
+  const Pair w = pack(kF32, kF32, {n}, n);
+  for (const bool residual : {false, true}) {
+    CHECK(agree(
+        numbers(n, 3), n, 0, 1e-4f, "norm, then a product into its x", [&](Ops& ops, Matrix x) {
+          const Numbers norm(ops, numbers(n, 2), n), h(ops, nothing(n), n);
+          ops.rms_norm(x, norm.data(), 1e-6f, h.matrix());
+          ops.linear(h.matrix(), &ops == &device() ? *w.device : *w.host, {}, {&x, 1}, residual);
+          ops.synchronize();
+        }));
+  }
+}
+
+// What is given up is not there afterwards, but the product of it is the same.
+TEST(last_use) {
+  constexpr std::int64_t kInputs = 72, kInner = 40;
+  const Pair gate_up = pack(kBf16, kBf16, {kInner, kInner}, kInputs);
+  const Pair down = pack(kBf16, kBf16, {kInputs}, kInner);
+  for (const std::int64_t rows : {1, 2, 5, 40}) {
+    const Numbers x(device(), numbers(rows * kInputs, 1), kInputs),
+        w(device(), numbers(kInputs, 2), kInputs);
+    const auto mlp = [&](bool gives_up) {
+      const Numbers h(device(), nothing(rows * kInputs), kInputs),
+          inner(device(), nothing(rows * kInner), kInner),
+          y(device(), nothing(rows * kInputs), kInputs);
+      const Matrix out = y.matrix();
+      device().rms_norm(x.matrix(), w.data(), 1e-6f, h.matrix());
+      if (gives_up) device().last_use(h.matrix());
+      device().linear_act_mul(h.matrix(), *gate_up.device, {}, HiddenAct::Silu, inner.matrix());
+      if (gives_up) device().last_use(inner.matrix());
+      device().linear(inner.matrix(), *down.device, {}, {&out, 1}, false);
+      return y.read();
+    };
+    CHECK(is_close(mlp(true), mlp(false), 0.0f, concat("the last use of ", rows, " rows")));
+  }
+}
+
+// What last_use said is forgotten with the product that failed.
+TEST(last_use_of_a_product_that_fails) {
+  constexpr std::int64_t n = 64;
+  const Pair five = pack(kF32, kF32, {16, 16, 16, 16, 16}, n), w = pack(kF32, kF32, {n}, n);
+  const Numbers x(device(), numbers(n, 1), n), norm(device(), numbers(n, 2), n),
+      h(device(), nothing(n), n), y(device(), nothing(n), n);
+  const std::vector<Matrix> parts(5, Matrix{y.data(), 1, 16, 16});
+  device().last_use(h.matrix());
+  CHECK_THROWS(Error, "at most", device().linear(h.matrix(), *five.device, {}, parts, false));
+  device().rms_norm(x.matrix(), norm.data(), 1e-6f, h.matrix());
+  const Matrix out = y.matrix();
+  device().linear(h.matrix(), *w.device, {}, {&out, 1}, false);
+  CHECK(std::isfinite(h.read()[0]));
+}

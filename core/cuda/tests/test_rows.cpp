@@ -1,0 +1,52 @@
+// Row by row: norms, activations, sums, rotations, softmax, copies.
+#include <cmath>
+
+#include "cuda/tests/two_devices.hpp"
+
+using namespace cuda_tests;
+
+TEST(rows) {
+  for (const std::int64_t cols : {1, 83, 256, 1200}) {
+    const Floats x = numbers(7 * cols, 1), z = numbers(7 * cols, 2), w = numbers(cols, 3);
+    for (const std::int64_t gap : {0, 1, 4}) {
+      const auto with_inputs = [&](auto run) {
+        return [&, run](Ops& ops, Matrix y) {
+          const Numbers a(ops, x, cols, gap), b(ops, z, cols), c(ops, w, cols);
+          run(ops, a, b, c, y);
+          ops.synchronize();
+        };
+      };
+      CHECK(agree(nothing(7 * cols), cols, gap, 1e-5f, "rms_norm",
+                  with_inputs([&](Ops& ops, const Numbers& a, const Numbers&, const Numbers& c,
+                                  Matrix y) { ops.rms_norm(a.matrix(), c.data(), 1e-6f, y); })));
+      CHECK(agree(x, cols, gap, 1e-5f, "rms_norm in place",
+                  with_inputs([&](Ops& ops, const Numbers&, const Numbers&, const Numbers& c,
+                                  Matrix y) { ops.rms_norm(y, c.data(), 1e-6f, y); })));
+      for (const HiddenAct act :
+           {HiddenAct::Silu, HiddenAct::Gelu, HiddenAct::GeluTanh, HiddenAct::Relu}) {
+        CHECK(agree(nothing(7 * cols), cols, gap, 1e-5f, concat("act_mul ", static_cast<int>(act)),
+                    with_inputs([&](Ops& ops, const Numbers& a, const Numbers& b, const Numbers&,
+                                    Matrix y) { ops.act_mul(a.matrix(), b.matrix(), act, y); })));
+      }
+      CHECK(agree(z, cols, gap, 0.0f, "add",
+                  with_inputs([&](Ops& ops, const Numbers& a, const Numbers&, const Numbers&,
+                                  Matrix y) { ops.add(a.matrix(), y); })));
+      CHECK(agree(nothing(7 * cols), cols, gap, 0.0f, "copy",
+                  with_inputs([&](Ops& ops, const Numbers& a, const Numbers&, const Numbers&,
+                                  Matrix y) { ops.copy(a.matrix(), y); })));
+    }
+    Floats masked = x;
+    for (std::int64_t i = 0; i < cols; ++i) masked[static_cast<std::size_t>(i)] = -INFINITY;
+    if (cols > 1) masked.back() = -INFINITY;
+    CHECK(agree(masked, cols, 0, 1e-5f, "softmax", [&](Ops& ops, Matrix y) {
+      ops.softmax(y);
+      ops.synchronize();
+    }));
+  }
+  const Floats cos = numbers(7 * 11, 4), sin = numbers(7 * 11, 5), heads = numbers(7 * 44, 6);
+  CHECK(agree(heads, 44, 1, 1e-6f, "rope", [&](Ops& ops, Matrix y) {
+    const Numbers c(ops, cos, 11), s(ops, sin, 11);
+    ops.rope(y, 22, c.matrix(), s.matrix());
+    ops.synchronize();
+  }));
+}

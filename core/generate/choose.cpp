@@ -1,0 +1,173 @@
+// From the logits of a step to the next token of each sequence: where the logits are, unless somebody on the host has to see them.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "generate/random.hpp"
+#include "generate/sampler.hpp"
+#include "generate/sequence.hpp"
+#include "infinilm/error.hpp"
+#include "ops/ops.hpp"
+
+namespace infinilm {
+namespace {
+
+Logits row_of(const Tensor& logits, std::size_t row) {
+  const auto width = static_cast<std::size_t>(logits.shape().back());
+  return {reinterpret_cast<const float*>(logits.data()) + row * width, width};
+}
+
+Matrix rows_of(const Tensor& logits, std::size_t begin, std::size_t count) {
+  const std::int64_t width = logits.shape()[1];
+  float* data = reinterpret_cast<float*>(logits.data());
+  return {data + static_cast<std::int64_t>(begin) * width, static_cast<std::int64_t>(count), width,
+          width};
+}
+
+Matrix matrix_of(const Tensor& logits) {
+  return rows_of(logits, 0, static_cast<std::size_t>(logits.shape()[0]));
+}
+
+// A row in memory of its own: the engine's may be held by a hook, and what a processor keeps is its
+// own.
+Tensor copy_of(Logits row) {
+  Tensor copy = Tensor::empty({static_cast<std::int64_t>(row.size())});
+  std::copy(row.begin(), row.end(), reinterpret_cast<float*>(copy.data()));
+  return copy;
+}
+
+// ln p of ids[i] in row begin + i. Error if that is no distribution.
+std::vector<float> log_probabilities(const Tensor& logits, std::size_t begin,
+                                     std::span<const std::int64_t> ids) {
+  std::vector<float> found(ids.size());
+  ops_for(logits.device())->log_probabilities(rows_of(logits, begin, ids.size()), ids, found);
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    if (std::isnan(found[i])) check_distribution(row_of(logits.to(Device()), begin + i));
+  }
+  return found;
+}
+
+Sampling sampling_of(const GenerationConfig& config, std::int64_t vocabulary) {
+  const auto most = static_cast<std::size_t>(vocabulary);
+  return {config.temperature, static_cast<std::int64_t>(std::min(config.top_k, most)), config.top_p,
+          config.min_p};
+}
+
+}  // namespace
+
+bool Generation::wants_prompt_logprobs(const Sequence& sequence) const {
+  return config_.prompt_logprobs && sequence.prompt_logprobs.empty();
+}
+
+std::vector<Generation::Next> Generation::choose(const std::vector<Run>& runs,
+                                                 const Tensor& logits) {
+  const Tensor last = last_rows(runs, logits);
+  const TokenIds tokens = choose_tokens(runs, last);
+  std::vector<Next> found(runs.size());
+  for (std::size_t i = 0; i < runs.size(); ++i) found[i].token = tokens[i];
+  if (config_.logprobs) {
+    const std::vector<float> own = log_probabilities(last, 0, tokens);
+    for (std::size_t i = 0; i < runs.size(); ++i) found[i].logprob = own[i];
+  }
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < runs.size(); begin += runs[i++].rows) {
+    const Sequence& sequence = sequences_[runs[i].index];
+    if (!wants_prompt_logprobs(sequence)) continue;
+    const auto prompt = std::span(sequence.tokens).first(sequence.prompt_length);
+    found[i].prompt_logprobs = log_probabilities(logits, begin, prompt.subspan(1));
+    found[i].prompt_logprobs.insert(found[i].prompt_logprobs.begin(),
+                                    std::numeric_limits<float>::quiet_NaN());
+  }
+  return found;
+}
+
+// The row of each run from which its next token comes; the logits themselves if there are no others.
+Tensor Generation::last_rows(const std::vector<Run>& runs, const Tensor& logits) const {
+  const auto count = static_cast<std::int64_t>(runs.size());
+  if (logits.shape()[0] == count) return logits;
+  const auto ops = ops_for(logits.device());
+  const Shape shape = {count, logits.shape()[1]};
+  const auto nbytes = static_cast<std::size_t>(numel_of(shape)) * sizeof(float);
+  const Tensor last(ops->allocate(nbytes), DataType::F32, shape);
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    end += runs[i].rows;
+    ops->copy(rows_of(logits, end - 1, 1), rows_of(last, i, 1));
+  }
+  return last;
+}
+
+TokenIds Generation::choose_tokens(const std::vector<Run>& runs, const Tensor& last) {
+  if (has_penalties(config_)) {
+    for (const Run& run : runs) {
+      Sequence& sequence = sequences_[run.index];
+      sequence.used.follow(sequence.tokens, sequence.prompt_length);
+    }
+  }
+  const bool has_processors = std::any_of(runs.begin(), runs.end(), [&](const Run& run) {
+    return static_cast<bool>(sequences_[run.index].processor);
+  });
+  if (last.device() != Device() && !has_processors) {
+    TokenIds tokens = choose_on_device(runs, last);
+    if (!tokens.empty()) return tokens;
+  }
+  const Tensor on_host = last.to(Device());
+  TokenIds tokens;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    tokens.push_back(choose_on_host(runs[i], row_of(on_host, i)));
+  }
+  return tokens;
+}
+
+// Only ids leave the device. Empty where it cannot.
+TokenIds Generation::choose_on_device(const std::vector<Run>& runs, const Tensor& last) const {
+  std::vector<double> numbers;
+  std::vector<UsedToken> used;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    numbers.push_back(number_of(runs[i]));
+    for (UsedToken token : sequences_[runs[i].index].used.all()) {
+      token.row = static_cast<std::int32_t>(i);
+      used.push_back(token);
+    }
+  }
+  const auto ops = ops_for(last.device());
+  const Tensor own = used.empty() ? last : last.clone();
+  const Matrix x = matrix_of(own);
+  ops->penalize(x, penalties_of(config_), used);
+  std::vector<Chosen> found(runs.size());
+  if (is_greedy(config_)) {
+    ops->argmax(x, found);
+  } else if (!ops->sample(x, sampling_of(config_, x.cols), numbers, found)) {
+    return {};
+  }
+  TokenIds tokens;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    // What is no distribution is complained about in one place.
+    tokens.push_back(std::isfinite(found[i].largest)
+                         ? found[i].column
+                         : choose_on_host(runs[i], row_of(last.to(Device()), i)));
+  }
+  return tokens;
+}
+
+std::int64_t Generation::choose_on_host(const Run& run, Logits logits) const {
+  const Sequence& sequence = sequences_[run.index];
+  if (!has_penalties(config_) && !sequence.processor) {
+    return infinilm::choose(logits, config_, number_of(run));
+  }
+  const Tensor edited = copy_of(logits);
+  apply_penalties({reinterpret_cast<float*>(edited.data()), logits.size()}, config_,
+                  sequence.used.all());
+  if (sequence.processor) sequence.processor(sequence.tokens, edited);
+  return infinilm::choose({reinterpret_cast<const float*>(edited.data()), logits.size()}, config_,
+                          number_of(run));
+}
+
+// The random number that a run draws with.
+double Generation::number_of(const Run& run) const {
+  const Sequence& sequence = sequences_[run.index];
+  return uniform(seed_, run.index, sequence.tokens.size() - sequence.prompt_length);
+}
+
+}  // namespace infinilm
