@@ -762,6 +762,34 @@ def test_torch_edits_in_place() -> None:
 
 
 @needs_gpu
+def test_what_torch_has_put_on_its_stream_comes_first() -> None:
+    """Also for whoever reads, copies or overwrites in the same hook."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    _, model = pair()
+    seen = []
+
+    def look(name: str, tensor: Tensor, layer: int) -> None:
+        theirs = torch.from_dlpack(tensor)
+        for value in (1.0, 2.0, 3.0):
+            torch.cuda._sleep(20_000_000)  # cycles
+            theirs.fill_(value)
+            if value == 1.0:
+                seen.append(tensor.numpy())
+            elif value == 2.0:
+                seen.append(tensor.clone().numpy())
+        tensor.copy_from(np.full(tensor.shape, 4.0, np.float32))
+        seen.append(tensor.numpy())
+
+    registry = HookRegistry()
+    registry.register_hook("layer0_mlp", look)
+    model.set_hook_registry(registry)
+    model.forward(IDS)
+    assert [np.unique(values).tolist() for values in seen] == [[1.0], [2.0], [4.0]]
+
+
+@needs_gpu
 def test_torch_memory_is_shared() -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():

@@ -63,29 +63,33 @@ std::byte* OpsCuda::scratch(Scratch& buffer, std::size_t nbytes) {
   }
 }
 
+// Whoever holds memory by DLPack may have put something on a stream of its own, which comes before what is asked for now.
+void OpsCuda::flush_and_follow_consumers() {
+  flush();
+  for (const auto& [stream, count] : consumers_) context_->catch_up(stream);
+}
+
 void OpsCuda::upload(const void* host, void* to, std::size_t nbytes) {
   const Context::Use use(*context_);
-  flush();
+  flush_and_follow_consumers();
   context_->upload(host, to, nbytes);
 }
 
 void OpsCuda::download(const void* from, void* host, std::size_t nbytes) {
   const Context::Use use(*context_);
-  flush();
+  flush_and_follow_consumers();
   context_->download(from, host, nbytes);
 }
 
 std::shared_ptr<Buffer> OpsCuda::download_later(const void* from, std::size_t nbytes) {
   const Context::Use use(*context_);
   check<Error>(!context_->is_recording(), "CUDA: a copy to the host cannot be recorded");
-  flush();
-  // Consumers of DLPack may have written to the memory, and may write to it again before it has been copied, unless they are
-  // told to wait. That goes for the one stream that is certainly still there; for others the copy is waited for.
-  bool can_wait = true;
-  for (const auto& [stream, count] : consumers_) {
-    context_->catch_up(stream);
-    can_wait = can_wait && stream == Context::kLegacy;
-  }
+  flush_and_follow_consumers();
+  // Consumers may write to the memory again before it has been copied, unless they are told to wait. That goes for the one
+  // stream that is certainly still there; for others the copy is waited for.
+  const bool can_wait = std::all_of(consumers_.begin(), consumers_.end(), [](const auto& consumer) {
+    return consumer.first == Context::kLegacy;
+  });
   if (can_wait) {
     auto host = downloads_->start(nbytes, [&](void* to) { copy_bytes(from, to, nbytes); });
     for (const auto& [stream, count] : consumers_) context_->let_wait(stream);
@@ -96,7 +100,7 @@ std::shared_ptr<Buffer> OpsCuda::download_later(const void* from, std::size_t nb
 
 void OpsCuda::copy_bytes(const void* from, void* to, std::size_t nbytes) {
   const Context::Use use(*context_);
-  flush();
+  flush_and_follow_consumers();
   // Between kernels another one overlaps with its neighbours, the driver's copy does not.
   const auto place = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p); };
   if (nbytes > kLargeCopy || nbytes % 4 != 0 || (place(from) | place(to)) % 4 != 0) {

@@ -140,6 +140,7 @@ class OpsCuda final : public Ops {
 
   std::byte* scratch(Scratch& buffer, std::size_t nbytes);
   void flush();
+  void flush_and_follow_consumers();
   void flush_all_but_turns();
   void flush_norms();
   void flush_turns();
