@@ -32,8 +32,8 @@ if(NOT with_cuda)
 endif()
 
 # Both sides of the plug-in's border are compiled from these: another digest, another ABI.
-set(border include/infinilm/device.hpp include/infinilm/dtype.hpp include/infinilm/error.hpp include/infinilm/runtime.hpp
-    include/infinilm/tensor.hpp base/device_memory.hpp ops/cuda_plugin.hpp ops/ops.hpp ops/sampling.hpp quant/quant_format.hpp
+set(border include/infinilm/ceilings.hpp include/infinilm/device.hpp include/infinilm/dtype.hpp include/infinilm/error.hpp include/infinilm/runtime.hpp
+    include/infinilm/tensor.hpp base/device_memory.hpp ops/cuda_plugin.hpp ops/device_limits.hpp ops/ops.hpp ops/sampling.hpp quant/quant_format.hpp
     quant/quantized_rows.hpp)
 set(digests "")
 foreach(header IN LISTS border)

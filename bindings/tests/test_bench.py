@@ -14,6 +14,7 @@ from typing import Any
 import infinilm
 import numpy as np
 import pytest
+from devices import NO_CUDA, needs_cuda
 from infinilm import engine
 from infinilm.benchmark import measure, plot
 from infinilm.benchmark.random_model import temporary_checkpoint, to_stored, write_checkpoint
@@ -48,6 +49,15 @@ def test_peaks_are_measured(dtype: str) -> None:
     assert math.isfinite(peak.gflops)
     assert peak.gflops > 0
     assert "instruction" in repr(peak)
+
+
+@needs_cuda
+def test_limits_of_a_gpu() -> None:
+    limits = engine.Ceilings(MIB, "cuda")
+    assert limits.read_gbs() > 0
+    assert limits.peak("bfloat16").gflops > 0
+    with pytest.raises(RuntimeError, match="cuda:9"):
+        engine.Ceilings(MIB, "cuda:9")
 
 
 @pytest.mark.parametrize("level", infinilm.available_cpu_levels())
@@ -137,6 +147,29 @@ def test_a_directory_and_a_shape(capsys: pytest.CaptureFixture[str], tmp_path: P
         assert "nan" not in text
         lines = text.splitlines()
         assert [line.split()[0] for line in lines[-2:]] == ["1", "3"]
+
+
+@needs_cuda
+def test_a_gpu(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    assert main(["bench", "--device", "cuda", *QUICK, "--batch", "1,2", "--json", str(file)]) == 0
+    assert infinilm.cuda_devices()[0].name in capsys.readouterr().out
+    written = json.loads(file.read_text(encoding="utf-8"))
+    assert written["device"] == "cuda:0"
+    assert [run["batch"] for run in written["runs"]] == [1, 2]
+
+
+@pytest.mark.skipif(not NO_CUDA, reason="there is a CUDA device")
+def test_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "CUDA" in failure(capsys, "--shape", "tiny", *QUICK, "--device", "cuda")
+
+
+def test_the_prompt_is_as_long_as_the_model_has_room_for(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    assert main(["bench", "--new-tokens", "3", "--rounds", "1", "--json", str(file)]) == 0
+    longest = infinilm.LlamaConfig.from_pretrained(infinilm.sample_model()).max_sequence_length()
+    assert longest < 512
+    assert json.loads(file.read_text(encoding="utf-8"))["runs"][0]["prompt_tokens"] == longest - 4
 
 
 def test_what_json_holds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

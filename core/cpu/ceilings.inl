@@ -1,5 +1,5 @@
 // What the instruction set can do at best: reading memory, and one loop for each number format that does nothing but
-// multiply and add. ceilings.cpp times them.
+// multiply and add. limits.cpp times them.
 #pragma once
 
 #include "cpu/kernels_base.inl"

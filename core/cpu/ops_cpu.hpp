@@ -56,6 +56,7 @@ class OpsCpu final : public Ops {
                      Matrix y) override;
 
   void copy(Matrix from, Matrix to) override;
+  std::unique_ptr<DeviceLimits> limits(std::size_t nbytes) override;
   void argmax(Matrix x, std::span<Chosen> found) override;
   void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
                          std::span<float> found) override;

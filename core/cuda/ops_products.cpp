@@ -142,6 +142,7 @@ void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride
                              Matrix y) {
   const std::int64_t size = type == DataType::F32 ? 4 : 2;
   const bool done =
+      library_ != nullptr &&
       library_->multiply(context_->stream(), type, x.rows, w.outputs, x.cols, prepared, stride,
                          w.data, w.row_bytes / size, residual ? 1.0f : 0.0f, y.data, y.stride);
   if (done) return;

@@ -17,6 +17,7 @@
 
 #include "base/device_memory.hpp"
 #include "infinilm/tensor.hpp"
+#include "ops/device_limits.hpp"
 #include "ops/sampling.hpp"
 #include "quant/quantized_rows.hpp"
 
@@ -174,6 +175,9 @@ class Ops : public DeviceMemory {
   // found[r] = ln softmax(x[r])[columns[r]]; NaN where row r is no distribution.
   virtual void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
                                  std::span<float> found) = 0;
+
+  // For benchmarks.
+  virtual std::unique_ptr<DeviceLimits> limits(std::size_t nbytes) = 0;
 
   // What the next operations will be given as `ids` and `sequences`: lets a device send them over in one piece.
   virtual void begin_step(std::span<const std::int64_t> ids,

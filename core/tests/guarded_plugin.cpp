@@ -286,6 +286,7 @@ class GuardedOps final : public Ops {
   void copy(Matrix from, Matrix to) override {
     perform([=, this](Ids, Sequences) { cpu_.copy(from, to); });
   }
+  std::unique_ptr<DeviceLimits> limits(std::size_t nbytes) override { return cpu_.limits(nbytes); }
   void argmax(Matrix x, std::span<Chosen> found) override { now()->argmax(x, found); }
   void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
                          std::span<float> found) override {

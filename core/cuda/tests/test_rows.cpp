@@ -1,7 +1,8 @@
-// Row by row: norms, activations, sums, rotations, softmax, copies.
+// Row by row: norms, activations, sums, rotations, softmax, copies; and what the device can do at best.
 #include <cmath>
 
 #include "cuda/tests/two_devices.hpp"
+#include "infinilm/error.hpp"
 
 using namespace cuda_tests;
 
@@ -49,4 +50,14 @@ TEST(rows) {
     ops.rope(y, 22, c.matrix(), s.matrix());
     ops.synchronize();
   }));
+}
+
+TEST(limits) {
+  const auto limits = device().limits(std::size_t{1} << 20);
+  CHECK(limits->read_gbs() > 0);
+  for (const DataType dtype : {kF32, kBf16, kF16}) {
+    const Peak peak = limits->peak(dtype);
+    CHECK(peak.gflops > 0 && peak.instruction.find("product of") != std::string::npos);
+  }
+  CHECK_THROWS(ValueError, "found int8", limits->peak(DataType::I8));
 }

@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+from .. import engine
+
 
 def processors() -> int:
     """The processors that this process may use."""
@@ -14,8 +16,11 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def machine() -> str:
-    """The processor in a line, without the host's name."""
+def machine(device: str = "cpu") -> str:
+    """The processor, and the GPU before it if that is the device, in a line, without the host's name."""
+    if device != "cpu":
+        gpu = next(gpu for gpu in engine.cuda_devices() if f"cuda:{gpu.index}" == device)
+        return f"{gpu.name} ({device}, {gpu.memory / 2**30:.0f} GiB); {machine()}"
     name = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

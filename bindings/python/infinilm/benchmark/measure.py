@@ -1,4 +1,4 @@
-"""Samples of a model's speed, each with the machine's limits measured right beside it."""
+"""Samples of a model's speed, each with its device's limits measured right beside it."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Bench:
     """A model and the limits it is held against."""
 
     def __init__(self, model: LlamaForCausalLM, arithmetic: str) -> None:
-        """``arithmetic``: of the matrix products: float32, bfloat16 or int8."""
+        """``arithmetic``: of the matrix products: float32, bfloat16, int8 (CPU) or float16 (CUDA)."""
         self._model = model._engine
         self._arithmetic = arithmetic
         self._config = model.config
         self.nbytes_per_pass = self._model.nbytes_per_pass()
         # As much as the model's weights: what the caches can do for it, they can for them.
-        self.ceilings = engine.Ceilings(max(self.nbytes_per_pass, _LEAST_READ))
+        self.ceilings = engine.Ceilings(max(self.nbytes_per_pass, _LEAST_READ), model.device)
         self.instruction = self.ceilings.peak(arithmetic).instruction
 
     def sample(self, work: Work, seed: int) -> Sample:

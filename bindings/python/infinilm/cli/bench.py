@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import (
+    add_device_argument,
     add_kv_cache_argument,
     add_quantization_arguments,
     model_directory,
@@ -26,14 +27,15 @@ if TYPE_CHECKING:
 USAGE = "[DIR | --shape NAME] [options]"
 HELP = "measure speed beside the machine's limits"
 DESCRIPTION = """\
-Measure prefill and decode, each beside what the machine can do at best: its peak arithmetic and its
-read bandwidth, measured right before and after every sample. Printed are medians over the rounds,
+Measure prefill and decode, each beside what the device can do at best: its peak arithmetic and its
+bandwidth, measured right before and after every sample. Printed are medians over the rounds,
 with the lowest and the highest; shares of the limits are taken sample by sample."""
 EXAMPLES = """\
 examples:
   infinilm bench ~/models/Llama-3.2-1B
   infinilm bench --shape 1b --batch 1,8,32                 random weights in that model's sizes
   infinilm bench --shape 1b --quantization int4 --threads 2
+  infinilm bench --shape 8b --device cuda
   infinilm bench --shape 150m --json speed.json --plot speed.png
 
 Prefill: a prompt of --prompt-tokens, until its next token is there. Decode: the --new-tokens after
@@ -57,11 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_kv_cache_argument(model)
     add_quantization_arguments(model)
+    add_device_argument(model)
     model.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
     work = parser.add_argument_group("work")
     for name, default, text in (
-        ("prompt-tokens", 512, "tokens of a prompt"),
-        ("new-tokens", 64, "tokens to decode after it"),
+        ("new-tokens", 64, "tokens to decode after a prompt"),
         ("rounds", 5, "samples of each batch; one more warms up"),
     ):
         work.add_argument(
@@ -71,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=default,
             help=f"{text} (default: {default})",
         )
+    work.add_argument(
+        "--prompt-tokens",
+        type=_positive,
+        metavar="N",
+        help="tokens of a prompt (default: 512, or what the model has room for)",
+    )
     work.add_argument(
         "--batch",
         type=_counts,
@@ -99,7 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
     model = _load(arguments)
     bench = Bench(model, arithmetic_of(model, arguments.activations))
-    works = [Work(arguments.prompt_tokens, arguments.new_tokens, n) for n in arguments.batch]
+    room = model.config.max_sequence_length() - arguments.new_tokens - 1
+    prompt_tokens = arguments.prompt_tokens or max(1, min(512, room))
+    works = [Work(prompt_tokens, arguments.new_tokens, n) for n in arguments.batch]
     results: dict[Work, list[Sample]] = {work: [] for work in works}
     for work, sample in bench.samples(works, arguments.rounds):
         results[work].append(sample)
@@ -124,6 +134,7 @@ def _load(arguments: argparse.Namespace) -> LlamaForCausalLM:
     from ..model import LlamaForCausalLM
 
     options = {
+        "device": arguments.device,
         "dtype": arguments.dtype,
         "kv_cache_dtype": arguments.kv_cache_dtype,
         **quantization_options(arguments),
@@ -160,14 +171,16 @@ def _report(
         f"{head_parameters(config) / 1e6:.4g} M in the head, "
         f"{bench.nbytes_per_pass / 1e9:.3g} GB of weights a pass; "
         + ", ".join(f"{key} {value}" for key, value in options.items())
-        + f"; {engine.num_threads()} threads, infinilm {engine.version()} ({engine.cpu_level()})"
+        + ("" if model.device != "cpu" else f"; {engine.num_threads()} threads")
+        + f", infinilm {engine.version()} ({engine.cpu_level()})"
     )
     return {
         "title": title,
-        "machine": machine(),
+        "machine": machine(str(model.device)),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "version": engine.version(),
         "cpu_level": engine.cpu_level(),
+        "device": str(model.device),
         "threads": engine.num_threads(),
         "model": name,
         "options": options,

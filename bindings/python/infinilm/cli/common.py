@@ -36,10 +36,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_kv_cache_argument(group)
     add_quantization_arguments(group)
-    group.add_argument(
+    add_device_argument(group)
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+
+
+def add_device_argument(parser: argparse._ArgumentGroup) -> None:
+    """Where the model runs."""
+    parser.add_argument(
         "--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)"
     )
-    group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
 
 
 def add_kv_cache_argument(parser: argparse._ArgumentGroup) -> None:
