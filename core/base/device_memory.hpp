@@ -55,11 +55,16 @@ class DeviceMemory {
   // The stream, after submit(); null where there is none.
   virtual void* stream() { return nullptr; }
   // Order with somebody else's stream, which DLPack names by a number: 1 the default stream, 2 that of the thread, others
-  // a stream's address. What is put there from now on waits for what was asked for here.
-  virtual void let_wait(std::uintptr_t stream) { static_cast<void>(stream); }
+  // a stream's address. What is put there from now on waits for what was asked for here; and until the memory is taken back, what is
+  // asked for of it here, copies to and from it, comes in order with what is put there.
+  virtual void lend(const Buffer& memory, std::uintptr_t stream) {
+    static_cast<void>(memory), static_cast<void>(stream);
+  }
   // What is asked for here from now on waits for what was put on `stream`, which may be gone by now.
-  virtual void catch_up(std::uintptr_t stream) { static_cast<void>(stream); }
-  // The same for every stream that was let wait since the last call.
+  virtual void take_back(const Buffer& memory, std::uintptr_t stream) {
+    static_cast<void>(memory), static_cast<void>(stream);
+  }
+  // What is asked for here from now on waits for what was put on every stream to which memory was lent since the last call.
   virtual void catch_up() {}
 };
 

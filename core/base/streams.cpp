@@ -10,13 +10,13 @@ std::uintptr_t stream_of(const Device& device) {
   return reinterpret_cast<std::uintptr_t>(device_memory(device)->stream());
 }
 
-void let_wait(const Device& device, std::uintptr_t stream) {
-  device_memory(device)->let_wait(stream);
+void lend(const Tensor& tensor, std::uintptr_t stream) {
+  device_memory(tensor.device())->lend(*tensor.buffer(), stream);
 }
 
-void catch_up(const Device& device, std::uintptr_t stream) noexcept {
+void take_back(const Tensor& tensor, std::uintptr_t stream) noexcept {
   try {
-    device_memory(device)->catch_up(stream);
+    device_memory(tensor.device())->take_back(*tensor.buffer(), stream);
   } catch (const std::exception&) {
     // The device is lost: the next operation on it says so.
   }

@@ -282,7 +282,7 @@ void Context::let_wait(std::uintptr_t stream) {
 }
 
 void Context::catch_up(std::uintptr_t stream) {
-  if (stream != kLegacy && stream != kPerThread) {
+  if (stream != kLegacy) {
     check_cuda(cudaDeviceSynchronize(), "waiting for the device");
     return;
   }

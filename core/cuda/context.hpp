@@ -29,16 +29,18 @@ void check_cuda(cudaError_t status, std::string_view what);
 // The calling thread's device for a scope, without a word about errors: whoever lets go of something can do nothing about them.
 class OnDevice {
  public:
-  explicit OnDevice(int device) noexcept {
+  explicit OnDevice(int device) noexcept : device_(device) {
     cudaGetDevice(&before_);
-    cudaSetDevice(device);
+    if (before_ != device_) cudaSetDevice(device_);
   }
-  ~OnDevice() { cudaSetDevice(before_); }
+  ~OnDevice() {
+    if (before_ != device_) cudaSetDevice(before_);
+  }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
 
  private:
-  int before_ = 0;
+  int device_, before_ = 0;
 };
 
 // Memory of the device that grows when it must; what was in it is lost then. Freed by its context.
@@ -84,6 +86,8 @@ class Context {
 
   // Memory of the device, 256-byte aligned, not initialised; ordered with the stream. OutOfMemory if there is not enough.
   void* allocate(std::size_t nbytes);
+  // The same without waiting for what others will give back; null if there is not enough.
+  void* try_allocate(std::size_t nbytes);
   // What is free, together with what the pool keeps and nobody uses.
   Room room() const;
   // Neither the host's, whose system may find more by letting go of files, nor spilt into it by the system (WSL).
@@ -108,8 +112,8 @@ class Context {
   // Order with another stream, by DLPack's numbers.
   void let_wait(std::uintptr_t stream);
   void catch_up(std::uintptr_t stream);
-  // The default stream that all threads share, and that of the calling thread.
-  static constexpr std::uintptr_t kLegacy = 1, kPerThread = 2;
+  // The default stream that all threads share: the one that is certainly still there.
+  static constexpr std::uintptr_t kLegacy = 1;
 
   static bool can_record() noexcept;
   // Between these two, launches are recorded and not run. `end_recording` gives an executable graph.
@@ -150,7 +154,6 @@ class Context {
   void enter() const;
   void check_launch(cudaError_t status);
   void prepare_kernel(const void* kernel, std::size_t shared);
-  void* try_allocate(std::size_t nbytes);
 
   std::recursive_mutex mutex_;
   int device_;

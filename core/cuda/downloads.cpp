@@ -41,17 +41,21 @@ void Downloads::wait_if_much_is_under_way(std::size_t nbytes) {
 
 std::shared_ptr<Buffer> Downloads::start(std::size_t nbytes,
                                          const std::function<void(void*)>& fill) {
-  std::unique_ptr<PinnedBlock> block = pool_.take(nbytes);
+  const std::shared_ptr<PinnedBlock> block(pool_.take(nbytes).release(),
+                                           [self = shared_from_this()](PinnedBlock* b) {
+                                             if (b != nullptr)
+                                               self->pool_.give(std::unique_ptr<PinnedBlock>(b));
+                                           });
   if (!block) return nullptr;
-  wait_if_much_is_under_way(nbytes);
   const auto drop = [this](void* memory) { context_->free(memory); };
-  std::unique_ptr<void, decltype(drop)> staging(nullptr, drop);
-  try {
-    staging.reset(context_->allocate(nbytes));
-  } catch (const OutOfMemory&) {
-    pool_.give(std::move(block));
-    return nullptr;
+  // No more than there is: whoever is short of memory need not wait for the device to find some for this.
+  std::unique_ptr<void, decltype(drop)> staging(context_->try_allocate(nbytes), drop);
+  if (!staging) return nullptr;
+  if (block->arrived == nullptr) {
+    check_cuda(cudaEventCreateWithFlags(&block->arrived, cudaEventDisableTiming),
+               "making an event");
   }
+  wait_if_much_is_under_way(nbytes);
   fill(staging.get());
   // Both calls mean the event as it is now; that it is recorded again for the next copy does not change this one.
   check_cuda(cudaEventRecord(filled_, context_->stream()), "recording an event");
@@ -61,15 +65,11 @@ std::shared_ptr<Buffer> Downloads::start(std::size_t nbytes,
   // From here on it is used there: freed there, after the copy. An error (a lost device) is met again by the next call.
   cudaFreeAsync(staging.release(), stream_);
   check_cuda(cudaEventRecord(block->arrived, stream_), "recording an event");
-  std::shared_ptr<PinnedBlock> lent(block.release(), [self = shared_from_this()](PinnedBlock* b) {
-    self->pool_.give(std::unique_ptr<PinnedBlock>(b));
-  });
   // Without Context::Use: others go on while somebody waits.
-  const auto arrival = [lent, device = context_->device()] {
-    const OnDevice here(device);
-    check_cuda(cudaEventSynchronize(lent->arrived), "waiting for a copy to the host");
+  const auto arrival = [block] {
+    check_cuda(cudaEventSynchronize(block->arrived), "waiting for a copy to the host");
   };
-  return std::make_shared<Buffer>(lent->memory, nbytes, lent, arrival);
+  return std::make_shared<Buffer>(block->memory, nbytes, block, arrival);
 }
 
 void Downloads::synchronize() {

@@ -25,7 +25,8 @@ class Downloads : public std::enable_shared_from_this<Downloads> {
   std::shared_ptr<Buffer> start(std::size_t nbytes, const std::function<void(void*)>& fill);
   // Returns when all copies have arrived.
   void synchronize();
-  // Memory of the host that lies idle.
+  // Lets go of memory of the host: what is too much to lie idle, or all that does.
+  void tidy() { pool_.tidy(); }
   void give_back() noexcept { pool_.give_back(); }
 
  private:

@@ -63,44 +63,56 @@ std::byte* OpsCuda::scratch(Scratch& buffer, std::size_t nbytes) {
   }
 }
 
-// Whoever holds memory by DLPack may have put something on a stream of its own, which comes before what is asked for now.
-void OpsCuda::flush_and_follow_consumers() {
-  flush();
-  for (const auto& [stream, count] : consumers_) context_->catch_up(stream);
+void OpsCuda::follow_consumers(const void* memory, std::size_t nbytes) {
+  for (const std::uintptr_t stream : consumers_.streams_of(memory, nbytes)) {
+    context_->catch_up(stream);
+  }
+}
+
+// For streams that may be gone by now, the host waits instead.
+void OpsCuda::let_consumers_follow(const void* memory, std::size_t nbytes) {
+  for (const std::uintptr_t stream : consumers_.streams_of(memory, nbytes)) {
+    stream == Context::kLegacy ? context_->let_wait(stream) : context_->synchronize();
+  }
 }
 
 void OpsCuda::upload(const void* host, void* to, std::size_t nbytes) {
   const Context::Use use(*context_);
-  flush_and_follow_consumers();
+  flush();
+  follow_consumers(to, nbytes);
   context_->upload(host, to, nbytes);
+  let_consumers_follow(to, nbytes);
 }
 
 void OpsCuda::download(const void* from, void* host, std::size_t nbytes) {
   const Context::Use use(*context_);
-  flush_and_follow_consumers();
+  flush();
+  follow_consumers(from, nbytes);
   context_->download(from, host, nbytes);
 }
 
 std::shared_ptr<Buffer> OpsCuda::download_later(const void* from, std::size_t nbytes) {
   const Context::Use use(*context_);
   check<Error>(!context_->is_recording(), "CUDA: a copy to the host cannot be recorded");
-  flush_and_follow_consumers();
-  // Consumers may write to the memory again before it has been copied, unless they are told to wait. That goes for the one
-  // stream that is certainly still there; for others the copy is waited for.
-  const bool can_wait = std::all_of(consumers_.begin(), consumers_.end(), [](const auto& consumer) {
-    return consumer.first == Context::kLegacy;
-  });
-  if (can_wait) {
-    auto host = downloads_->start(nbytes, [&](void* to) { copy_bytes(from, to, nbytes); });
-    for (const auto& [stream, count] : consumers_) context_->let_wait(stream);
-    if (host) return host;
-  }
-  return Ops::download_later(from, nbytes);
+  flush();
+  follow_consumers(from, nbytes);
+  const auto host = downloads_->start(nbytes, [&](void* to) { copy_within(from, to, nbytes); });
+  if (!host) return Ops::download_later(from, nbytes);
+  let_consumers_follow(from, nbytes);
+  return host;
 }
 
 void OpsCuda::copy_bytes(const void* from, void* to, std::size_t nbytes) {
   const Context::Use use(*context_);
-  flush_and_follow_consumers();
+  flush();
+  follow_consumers(from, nbytes);
+  follow_consumers(to, nbytes);
+  copy_within(from, to, nbytes);
+  let_consumers_follow(from, nbytes);
+  let_consumers_follow(to, nbytes);
+}
+
+void OpsCuda::copy_within(const void* from, void* to, std::size_t nbytes) {
   // Between kernels another one overlaps with its neighbours, the driver's copy does not.
   const auto place = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p); };
   if (nbytes > kLargeCopy || nbytes % 4 != 0 || (place(from) | place(to)) % 4 != 0) {
@@ -128,22 +140,20 @@ void* OpsCuda::stream() {
   return context_->stream();
 }
 
-void OpsCuda::let_wait(std::uintptr_t stream) {
+void OpsCuda::lend(const Buffer& memory, std::uintptr_t stream) {
   const Context::Use use(*context_);
   flush();
   context_->let_wait(stream);
   if (std::find(waiting_.begin(), waiting_.end(), stream) == waiting_.end()) {
     waiting_.push_back(stream);
   }
-  ++consumers_[stream];
+  consumers_.lend(memory.data(), memory.nbytes(), stream);
 }
 
-void OpsCuda::catch_up(std::uintptr_t stream) {
+void OpsCuda::take_back(const Buffer& memory, std::uintptr_t stream) {
   try {
     const Context::Use use(*context_);
-    if (const auto known = consumers_.find(stream); known != consumers_.end()) {
-      if (--known->second == 0) consumers_.erase(known);
-    }
+    consumers_.take_back(memory.data(), stream);
     context_->catch_up(stream);
   } catch (const Error&) {
     // Whoever drops memory can do nothing about a lost device; the next operation will say so.
@@ -446,6 +456,7 @@ void OpsCuda::begin_step(std::span<const std::int64_t> ids,
                          std::span<const SequenceRows> sequences) {
   const Context::Use use(*context_);
   flush();
+  downloads_->tidy();
   plan_.begin(*context_, ids, sequences);
 }
 

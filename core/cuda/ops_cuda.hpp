@@ -7,7 +7,6 @@
 // q and k after attention, and what last_use() gave up.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "cuda/attention.hpp"
+#include "cuda/consumers.hpp"
 #include "cuda/context.hpp"
 #include "cuda/downloads.hpp"
 #include "cuda/matrix_product.hpp"
@@ -44,8 +44,8 @@ class OpsCuda final : public Ops {
   void synchronize() override;
   void submit() override;
   void* stream() override;
-  void let_wait(std::uintptr_t stream) override;
-  void catch_up(std::uintptr_t stream) override;
+  void lend(const Buffer& memory, std::uintptr_t stream) override;
+  void take_back(const Buffer& memory, std::uintptr_t stream) override;
   void catch_up() override;
 
   bool can_compute(DataType dtype) const override;
@@ -141,7 +141,10 @@ class OpsCuda final : public Ops {
 
   std::byte* scratch(Scratch& buffer, std::size_t nbytes);
   void flush();
-  void flush_and_follow_consumers();
+  // What is asked for of this memory comes after what others have put on their streams / before what they will.
+  void follow_consumers(const void* memory, std::size_t nbytes);
+  void let_consumers_follow(const void* memory, std::size_t nbytes);
+  void copy_within(const void* from, void* to, std::size_t nbytes);
   void flush_all_but_turns();
   void flush_norms();
   void flush_turns();
@@ -186,9 +189,9 @@ class OpsCuda final : public Ops {
   std::optional<Store> store_;
   std::optional<AttentionCall> attention_;
   std::optional<Matrix> last_use_;
-  std::vector<std::uintptr_t> waiting_;  // streams, since the last catch_up()
-  std::map<std::uintptr_t, std::size_t>
-      consumers_;  // streams, and how often somebody there holds memory
+  std::vector<std::uintptr_t>
+      waiting_;  // streams to which memory was lent since the last catch_up()
+  Consumers consumers_;
   SplitMemory splits_;
   Scratch gathered_, rounded_, slab_, gate_, up_, sum_, found_, used_, sampling_;
 };

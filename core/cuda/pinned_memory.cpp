@@ -9,14 +9,15 @@ namespace infinilm::cuda {
 namespace {
 
 constexpr std::size_t kSpare = 64;
-// Small blocks are cut from so much.
+// Small blocks are cut from so much, or so many from less.
 constexpr std::size_t kSlabBytes = std::size_t{1} << 21;
+constexpr std::size_t kMostBlocks = 64;
+// What has been let go of before the device is waited for.
+constexpr std::size_t kRecycled = std::size_t{1} << 28;
 
-// The most that lies idle: a sixteenth of what the host has.
-std::size_t most_idle() {
-  static const std::size_t bytes = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) *
-                                   static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) / 16;
-  return bytes;
+std::size_t host_bytes() {
+  return static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 }
 
 // Null for any error: one that stays is told by the copy that is made instead.
@@ -30,20 +31,17 @@ std::shared_ptr<void> lock_memory(std::size_t nbytes) {
 }
 
 // Empty where there is no memory.
-std::vector<std::unique_ptr<PinnedBlock>> new_blocks(std::size_t size) {
-  std::vector<std::unique_ptr<PinnedBlock>> blocks;
-  const std::size_t count = std::max<std::size_t>(kSlabBytes / size, 1);
-  const std::shared_ptr<void> slab = lock_memory(count * size);
+BlockList new_blocks(std::size_t size) {
+  BlockList blocks;
+  const std::size_t step = size + kSpare;
+  const std::size_t count = std::clamp<std::size_t>(kSlabBytes / step, 1, kMostBlocks);
+  const std::shared_ptr<void> slab = lock_memory(count * step);
   for (std::size_t i = 0; slab && i < count; ++i) {
     auto block = std::make_unique<PinnedBlock>();
-    if (cudaEventCreateWithFlags(&block->arrived, cudaEventDisableTiming) != cudaSuccess) {
-      cudaGetLastError();
-      break;
-    }
     block->slab = slab;
-    block->memory = static_cast<std::byte*>(slab.get()) + i * size;
+    block->memory = static_cast<std::byte*>(slab.get()) + i * step;
     block->size = size;
-    blocks.push_back(std::move(block));
+    blocks.push(std::move(block));
   }
   return blocks;
 }
@@ -51,54 +49,91 @@ std::vector<std::unique_ptr<PinnedBlock>> new_blocks(std::size_t size) {
 }  // namespace
 
 PinnedBlock::~PinnedBlock() {
-  if (arrived == nullptr) return;
-  cudaEventSynchronize(arrived);  // on a lost device nothing is on its way any more
-  cudaEventDestroy(arrived);
+  if (arrived != nullptr) cudaEventDestroy(arrived);
 }
+
+PinnedPool::PinnedPool(int device)
+    : device_(device), most_idle_(host_bytes() / 16), most_lent_(host_bytes() / 2) {}
 
 std::unique_ptr<PinnedBlock> PinnedPool::take_idle(std::size_t size) {
   const std::lock_guard lock(mutex_);
-  Blocks& blocks = idle_[size];
-  if (blocks.empty()) return nullptr;
-  std::unique_ptr<PinnedBlock> block = std::move(blocks.back());
-  blocks.pop_back();
+  const auto found = idle_.find(size);
+  if (found == idle_.end()) return nullptr;
+  std::unique_ptr<PinnedBlock> block = found->second.pop();
+  if (!block) return nullptr;
   idle_bytes_ -= size;
+  lent_bytes_ += size;
   return block;
 }
 
 std::unique_ptr<PinnedBlock> PinnedPool::take(std::size_t nbytes) {
-  const std::size_t size = size_class(nbytes + kSpare);
-  if (std::unique_ptr<PinnedBlock> block = take_idle(size)) return block;
-  Blocks blocks = new_blocks(size);
-  if (blocks.empty()) return nullptr;
-  std::unique_ptr<PinnedBlock> block = std::move(blocks.back());
-  blocks.pop_back();
-  for (std::unique_ptr<PinnedBlock>& rest : blocks) give(std::move(rest));
-  return block;
+  const std::size_t size = size_class(nbytes);
+  {
+    const std::lock_guard lock(mutex_);
+    if (lent_bytes_ + size > most_lent_) return nullptr;
+  }
+  if (auto block = take_idle(size)) return block;
+  if (dropped_bytes_ >= kRecycled) {
+    recycle(size);
+    if (auto block = take_idle(size)) return block;
+  }
+  put_idle(new_blocks(size), size);
+  return take_idle(size);
 }
 
 void PinnedPool::give(std::unique_ptr<PinnedBlock> block) noexcept {
-  {
-    const std::lock_guard lock(mutex_);
-    if (idle_bytes_ + block->size <= most_idle()) {
-      idle_bytes_ += block->size;
-      idle_[block->size].push_back(std::move(block));
-      return;
+  const std::lock_guard lock(mutex_);
+  lent_bytes_ -= block->size;
+  dropped_bytes_ += block->size;
+  dropped_.push(std::move(block));
+}
+
+BlockList PinnedPool::take_dropped() noexcept {
+  const std::lock_guard lock(mutex_);
+  dropped_bytes_ = 0;
+  return BlockList(std::move(dropped_));
+}
+
+// Waits for the device, and lets what had been let go of before lie idle.
+void PinnedPool::recycle(std::size_t wanted) {
+  BlockList blocks = take_dropped();
+  cudaDeviceSynchronize();  // an error of a lost device is told by the next call
+  put_idle(std::move(blocks), wanted);
+}
+
+// Of other sizes than the wanted one only what there is room for.
+void PinnedPool::put_idle(BlockList blocks, std::size_t wanted) {
+  BlockList surplus;  // dropped after the unlock
+  const std::lock_guard lock(mutex_);
+  while (auto block = blocks.pop()) {
+    const std::size_t size = block->size;
+    idle_[size].push(std::move(block));
+    idle_bytes_ += size;
+  }
+  for (auto size = idle_.rbegin(); size != idle_.rend() && idle_bytes_ > most_idle_; ++size) {
+    while (size->first != wanted && idle_bytes_ > most_idle_) {
+      auto block = size->second.pop();
+      if (!block) break;
+      idle_bytes_ -= size->first;
+      surplus.push(std::move(block));
     }
   }
-  const OnDevice here(device_);
-  block.reset();
+}
+
+void PinnedPool::tidy() {
+  if (dropped_bytes_ > most_idle_) recycle(0);
 }
 
 void PinnedPool::give_back() noexcept {
-  std::map<std::size_t, Blocks> idle;
+  const OnDevice here(device_);
+  std::map<std::size_t, BlockList> idle;
+  const BlockList dropped = take_dropped();
   {
     const std::lock_guard lock(mutex_);
     idle.swap(idle_);
     idle_bytes_ = 0;
   }
-  const OnDevice here(device_);
-  idle.clear();
+  cudaDeviceSynchronize();
 }
 
 }  // namespace infinilm::cuda

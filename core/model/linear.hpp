@@ -15,7 +15,7 @@ struct VectorParameter {
   Tensor f32;
 
   const float* data() const { return reinterpret_cast<const float*>(f32.data()); }
-  explicit operator bool() const { return stored.ndim() == 1 && stored.data() != nullptr; }
+  explicit operator bool() const { return stored.ndim() == 1 && stored.buffer() != nullptr; }
 };
 
 struct Linear {

@@ -41,7 +41,9 @@ Tensor weight_matrix(std::string_view name, const Tensor& t) {
       t.dtype() == DataType::F32 || t.dtype() == DataType::F16 || t.dtype() == DataType::BF16;
   check(known, name, ": expected float32, float16 or bfloat16, found ", name_of(t.dtype()));
   check(t.ndim() == 2, name, ": expected 2 dimensions, found shape ", str_of(t.shape()));
-  return t.contiguous().to(Device());
+  const Tensor matrix = t.contiguous().to(Device());
+  matrix.wait();  // threads that pack cannot throw
+  return matrix;
 }
 
 const float* floats(const Tensor& t) { return reinterpret_cast<const float*>(t.data()); }

@@ -17,6 +17,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #define __global__
@@ -300,6 +301,14 @@ inline std::size_t most_pinned = std::numeric_limits<std::size_t>::max();  // in
 // What a thread puts on the null stream is done at once; on others as late as can be: when somebody waits for it.
 class Stream {
  public:
+  Stream() { all().insert(this); }
+  ~Stream() { all().erase(this); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  static std::set<Stream*>& all() {
+    static auto* streams = new std::set<Stream*>;
+    return *streams;
+  }
   void put(std::function<void()> work) { work_.push_back(std::move(work)); }
   std::size_t end() const { return done_ + work_.size(); }
   void run_until(std::size_t end) {
@@ -359,6 +368,7 @@ inline int cudaMemsetAsync(void* p, int value, std::size_t n, cudaStream_t) {
 }
 inline constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 inline int cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  const auto lock = emulation::lock_streams();
   *stream = new emulation::Stream;
   return 0;
 }
@@ -368,7 +378,13 @@ inline int cudaStreamSynchronize(cudaStream_t stream) {
   if (s) s->run_until(s->end());
   return 0;
 }
+inline int cudaDeviceSynchronize() {
+  const auto lock = emulation::lock_streams();
+  for (emulation::Stream* s : emulation::Stream::all()) s->run_until(s->end());
+  return 0;
+}
 inline int cudaStreamDestroy(cudaStream_t stream) {
+  const auto lock = emulation::lock_streams();
   delete static_cast<emulation::Stream*>(stream);
   return 0;
 }

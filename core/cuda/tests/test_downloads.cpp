@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "cuda/consumers.hpp"
 #include "cuda/ops_cuda.hpp"
 #include "cuda/tests/two_devices.hpp"
 
@@ -49,21 +50,41 @@ TEST(downloads_outlive_their_device) {
   CHECK(std::memcmp(host->data(), &value, sizeof value) == 0);
 }
 
-// A consumer on the default stream is made to wait for the copy; for others it is waited for.
+// Also of memory that a consumer on any stream holds.
 TEST(downloads_of_what_others_hold) {
   Ops& ops = device();
-  const Numbers x(ops, numbers(100, 1), 100);
-  const auto is_right = [&](const std::shared_ptr<Buffer>& host) {
-    host->wait();
-    return std::memcmp(host->data(), numbers(100, 1).data(), 400) == 0;
+  const auto memory = ops.allocate(400);
+  ops.upload(numbers(100, 1).data(), memory->data(), 400);
+  for (const std::uintptr_t stream : {1, 1, 2}) ops.lend(*memory, stream);
+  const auto host = ops.download_later(memory->data(), 400);
+  ops.upload(numbers(100, 2).data(), memory->data(), 400);
+  for (const std::uintptr_t stream : {2, 1, 1}) ops.take_back(*memory, stream);
+  host->wait();
+  CHECK(std::memcmp(host->data(), numbers(100, 1).data(), 400) == 0);
+}
+
+TEST(loans) {
+  using Streams = std::vector<std::uintptr_t>;
+  cuda::Consumers consumers;
+  const std::vector<std::byte> memory(100);
+  const auto at = [&](std::size_t begin, std::size_t nbytes) {
+    return consumers.streams_of(memory.data() + begin, nbytes);
   };
-  for (const std::uintptr_t stream : {1, 1, 2}) ops.let_wait(stream);
-  auto host = ops.download_later(x.data(), 400);
-  CHECK(!host->is_pending() && is_right(host));
-  for (const std::uintptr_t stream : {2, 1}) ops.catch_up(stream);
-  host = ops.download_later(x.data(), 400);
-  CHECK(host->is_pending() && is_right(host));
-  ops.catch_up(1);
+  CHECK(at(0, 100).empty());
+  consumers.lend(memory.data() + 10, 10, 1);
+  consumers.lend(memory.data() + 10, 10, 7);
+  consumers.lend(memory.data() + 10, 10, 7);
+  consumers.lend(memory.data() + 40, 20, 1);
+  consumers.lend(memory.data() + 45, 1, 5);
+  CHECK(at(0, 10).empty() && at(20, 20).empty() && at(60, 40).empty());
+  CHECK(at(19, 1).size() == 2 && at(0, 41).size() == 2);
+  CHECK(at(59, 1) == Streams{1});  // behind a shorter one
+  CHECK(at(0, 100).size() == 3);
+  consumers.take_back(memory.data() + 10, 7);
+  CHECK(at(10, 10).size() == 2);
+  consumers.take_back(memory.data() + 10, 7);
+  consumers.take_back(memory.data() + 10, 9);  // was never lent
+  CHECK(at(10, 10) == Streams{1});
 }
 
 #if defined(INFINILM_CUDA_EMULATED)
@@ -75,5 +96,25 @@ TEST(downloads_without_pinned_memory) {
   emulation::most_pinned = std::numeric_limits<std::size_t>::max();
   CHECK(!host->is_pending());
   CHECK(std::memcmp(host->data(), numbers(2000, 1).data(), 8000) == 0);
+}
+
+// Somebody may have asked the device to read what it let go of: nothing is written to that before the device has been waited for.
+TEST(downloads_into_memory_that_was_let_go) {
+  const auto ops = std::make_unique<cuda::OpsCuda>(0);
+  constexpr std::size_t kBytes = std::size_t{1} << 24;
+  const Numbers x(*ops, numbers(kBytes / 4, 1), kBytes / 4);
+  auto first = ops->download_later(x.data(), kBytes);
+  first->wait();
+  cudaStream_t theirs = nullptr;
+  cudaStreamCreateWithFlags(&theirs, cudaStreamNonBlocking);
+  std::vector<std::byte> copy(kBytes);
+  cudaMemcpyAsync(copy.data(), first->data(), kBytes, cudaMemcpyHostToDevice, theirs);
+  first.reset();
+  ops->upload(numbers(kBytes / 4, 2).data(), x.data(), kBytes);
+  for (int i = 0; i < 40; ++i)
+    ops->download_later(x.data(), kBytes)->wait();  // more than is recycled
+  cudaStreamSynchronize(theirs);
+  CHECK(std::memcmp(copy.data(), numbers(kBytes / 4, 1).data(), kBytes) == 0);
+  cudaStreamDestroy(theirs);
 }
 #endif

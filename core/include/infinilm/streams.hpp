@@ -5,16 +5,17 @@
 #include <cstdint>
 
 #include "infinilm/device.hpp"
+#include "infinilm/tensor.hpp"
 
 namespace infinilm {
 
 /// The engine's stream on the device, with all that was asked for on it; 0 on the CPU. Throws Error where there is no such device.
 std::uintptr_t stream_of(const Device& device);
-/// What is put on `stream` from now on waits for what the engine was asked for. Somebody there holds memory of the device until
-/// the next catch_up() with this stream.
-void let_wait(const Device& device, std::uintptr_t stream);
-/// What the engine is asked for from now on waits for what was put on `stream`.
-void catch_up(const Device& device, std::uintptr_t stream) noexcept;
+/// What is put on `stream` from now on waits for what the engine was asked for; until the tensor is taken back, reading, copying and
+/// overwriting it as a whole comes in order with what is put there. The tensor is one of a device.
+void lend(const Tensor& tensor, std::uintptr_t stream);
+/// The end of that: what the engine is asked for from now on waits for what was put on `stream`.
+void take_back(const Tensor& tensor, std::uintptr_t stream) noexcept;
 /// Returns when the engine has done everything that it was asked for.
 void synchronize(const Device& device);
 

@@ -144,11 +144,11 @@ struct Exported {
                     shape.data(),
                     strides.data(),
                     0};
-    // What is let wait catches up when this goes: last, since nobody destroys what was not made.
-    if (stream != 0) infinilm::let_wait(tensor.device(), stream);
+    // Last, since nobody destroys what was not made.
+    if (stream != 0) infinilm::lend(tensor, stream);
   }
   ~Exported() {
-    if (stream != 0) infinilm::catch_up(tensor.device(), stream);
+    if (stream != 0) infinilm::take_back(tensor, stream);
   }
 };
 
