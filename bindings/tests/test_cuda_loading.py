@@ -357,3 +357,18 @@ give_device(2 * one.nbytes + 100000)
 other = loaded(max_position_embeddings=10000)
 assert np.array_equal(other.forward([1, 2]).numpy(), one.forward([1, 2]).numpy())
 """)
+
+
+@needs_limit
+def test_choosing_tokens_finds_what_lies_idle() -> None:
+    run_limited("""
+model = loaded(vocab_size=20000, max_position_embeddings=4000)
+batch = [[1, 2, 3 + i] for i in range(8)]
+for options in ({"repetition_penalty": 1.2}, {"logprobs": True, "prompt_logprobs": True}):
+    give_device(1 << 28)
+    expected = model.generate(batch, max_new_tokens=3, **options)
+    model.forward([5] * 3000, logits_to_keep=200)  # 16 MB of logits, which then lie idle
+    give_device(model.nbytes + 20_800_000)
+    found = model.generate(batch, max_new_tokens=3, **options)
+    assert str(found) == str(expected)
+""")

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #if !defined(INFINILM_CUDA_EMULATED)
 #include "cuda/devices.hpp"
@@ -50,7 +51,10 @@ Context::~Context() {
 }
 
 std::byte* Context::scratch(Scratch& buffer, std::size_t nbytes) {
-  if (nbytes <= buffer.size_) return buffer.data_;
+  if (nbytes <= buffer.size_) {
+    if (recording_) buffer.is_recorded_ = true;
+    return buffer.data_;
+  }
   check<Error>(!recording_, "CUDA: a recording needs ", nbytes,
                " bytes of scratch memory that no step before it has needed");
   std::size_t size = std::max(nbytes, buffer.size_ + buffer.size_ / 2);
@@ -73,7 +77,7 @@ void Context::drop(Scratch& buffer) noexcept {
   if (buffer.data_ == nullptr) return;
   std::erase(scratch_, buffer.data_);
   free(buffer.data_);
-  ++epoch_;
+  if (std::exchange(buffer.is_recorded_, false)) ++epoch_;
   buffer.data_ = nullptr;
   buffer.size_ = 0;
 }

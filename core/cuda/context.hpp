@@ -56,6 +56,7 @@ class Scratch {
   friend class Context;
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  bool is_recorded_ = false;  // some recording uses it
 };
 
 class Context {
@@ -100,7 +101,7 @@ class Context {
   std::byte* cleared_scratch(Scratch& buffer, std::size_t nbytes);
   // A counter that is zero; whoever uses it leaves it so. The same one again after kTickets more.
   unsigned* tickets();
-  // Changes whenever a scratch buffer has moved: what was recorded before then must not run again.
+  // Changes whenever a scratch buffer that some recording uses has moved: what was recorded before then must not run again.
   std::int64_t epoch() const noexcept { return epoch_; }
 
   // Host to device, ordered with the stream; `from` may change on return.

@@ -13,6 +13,12 @@ namespace {
 // Bytes; the driver is faster with more.
 constexpr std::size_t kLargeCopy = std::size_t{1} << 20;
 
+// From the first element to the last.
+std::size_t float_bytes(const Matrix& x) {
+  return x.rows == 0 ? 0
+                     : static_cast<std::size_t>((x.rows - 1) * x.stride + x.cols) * sizeof(float);
+}
+
 struct CudaRecording final : Ops::Recording {
   CudaRecording(std::shared_ptr<Context> c, cudaGraphExec_t g)
       : context(std::move(c)), graph(g), epoch(context->epoch()) {}
@@ -332,6 +338,7 @@ void OpsCuda::copy(Matrix from, Matrix to) {
 void OpsCuda::argmax(Matrix x, std::span<Chosen> found) {
   const Context::Use use(*context_);
   flush();
+  follow_consumers(x.data, float_bytes(x));
   const std::size_t bytes = (found.size_bytes() + 15) / 16 * 16;
   std::byte* memory = scratch(found_, bytes + argmax_bytes(x.rows));
   auto* on_device = reinterpret_cast<Chosen*>(memory);
@@ -343,6 +350,7 @@ void OpsCuda::penalize(Matrix x, const Penalties& how, std::span<const UsedToken
   if (used.empty()) return;
   const Context::Use use(*context_);
   flush();
+  follow_consumers(x.data, float_bytes(x));
   std::byte* memory = scratch(used_, used.size_bytes());
   context_->upload(used.data(), memory, used.size_bytes());
   cuda::penalize(*context_, x, how, {reinterpret_cast<const UsedToken*>(memory), used.size()});
@@ -353,6 +361,7 @@ void OpsCuda::log_probabilities(Matrix x, std::span<const std::int64_t> columns,
   if (found.empty()) return;
   const Context::Use use(*context_);
   flush();
+  follow_consumers(x.data, float_bytes(x));
   std::byte* memory = scratch(found_, columns.size_bytes() + found.size_bytes());
   context_->upload(columns.data(), memory, columns.size_bytes());
   auto* on_device = reinterpret_cast<float*>(memory + columns.size_bytes());
@@ -365,6 +374,7 @@ bool OpsCuda::sample(Matrix x, const Sampling& how, std::span<const double> numb
   if (!can_sample(x)) return false;
   const Context::Use use(*context_);
   flush();
+  follow_consumers(x.data, float_bytes(x));
   std::byte* memory = context_->cleared_scratch(sampling_, sampling_bytes());
   for (std::int64_t first = 0; first < x.rows; first += kSampledRows) {
     const auto count = std::min<std::int64_t>(kSampledRows, x.rows - first);

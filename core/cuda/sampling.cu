@@ -5,6 +5,7 @@
 // Weights are whole numbers, shares of the largest's in steps of 2^-42. Sums of such do not depend on their order, so a row gives the
 // same token in every batch and on every device.
 #include <algorithm>
+#include <type_traits>
 
 #include "cuda/device.cuh"
 #include "cuda/rows.hpp"
@@ -112,32 +113,35 @@ __device__ Mass target_of(Mass total, Mass top_k, double top_p) {
 // One digit of the key at the edge: the one with which the heavier ones reach the target.
 template <bool kByMass>
 __global__ void __launch_bounds__(kThreads)
-    select_kernel(Task task, Digit digit, bool is_first, bool is_last, bool is_cut, Mass top_k,
+    select_kernel(Task task, Digit digit, bool begins, bool ends, bool is_cut, Mass top_k,
                   double top_p, Mass* bins) {
   let_next_start();
   wait_for_previous();
-  __shared__ Mass sums[kBins];
+  // Counts are small, and there are instructions to add such.
+  using Amount = std::conditional_t<kByMass, Mass, unsigned>;
+  __shared__ Amount sums[kBins];
   State& state = task.states[blockIdx.y];
   const float largest = task.largest[blockIdx.y].largest;
   if (!is_finite(largest)) return;
   const int thread = static_cast<int>(threadIdx.x);
   for (int b = thread; b < kBins; b += kThreads) sums[b] = 0;
   __syncthreads();
-  const std::uint64_t found = is_first ? 0 : state.found, lowest = is_cut ? state.lowest : 0;
+  const std::uint64_t found = begins ? 0 : state.found, lowest = is_cut ? state.lowest : 0;
   const int before = digit.shift + digit.bits;  // bits of a key that are known already lie above
   const auto mask = (1u << digit.bits) - 1;
   const float* row = task.row();
 #pragma unroll 4
   for (int i = task.begin() + thread; i < task.end(); i += kThreads) {
     const std::uint64_t key = key_of(row[i], i);
-    if (key < lowest || (!is_first && (key ^ found) >> before != 0)) continue;
-    const Mass amount = kByMass ? mass_of(share_of(row[i], largest, task.temperature)) : 1;
+    if (key < lowest || (!begins && (key ^ found) >> before != 0)) continue;
+    Amount amount = 1;
+    if constexpr (kByMass) amount = mass_of(share_of(row[i], largest, task.temperature));
     if (amount != 0) atomicAdd(&sums[static_cast<unsigned>(key >> digit.shift) & mask], amount);
   }
   __syncthreads();
   Mass* of_row = bins + static_cast<std::int64_t>(blockIdx.y) * kBins;
   for (int b = thread; b < kBins; b += kThreads) {
-    if (sums[b] != 0) atomicAdd(&of_row[b], sums[b]);
+    if (sums[b] != 0) atomicAdd(&of_row[b], Mass{sums[b]});
   }
   if (!is_last_of_row(state)) return;
 
@@ -149,14 +153,14 @@ __global__ void __launch_bounds__(kThreads)
     mine += amounts[i];
   }
   Mass reached = sum_before(mine, total);
-  const Mass target = is_first ? target_of<kByMass>(total, top_k, top_p) : state.left;
+  const Mass target = begins ? target_of<kByMass>(total, top_k, top_p) : state.left;
   __syncthreads();  // all have read the state
   for (int i = 0; i < kPerThread; ++i) {
     if (reached < target && target <= reached + amounts[i]) {
       const std::uint64_t value = static_cast<std::uint64_t>(first - i) << digit.shift;
       state.found = found | value;
       state.left = target - reached;
-      if (is_last) state.lowest = found | value;
+      if (ends) state.lowest = found | value;
     }
     reached += amounts[i];
   }
@@ -217,6 +221,11 @@ __global__ void __launch_bounds__(kThreads)
   const Mass target = min(static_cast<Mass>(numbers.of[r] * static_cast<double>(total)), total - 1);
   __shared__ int piece, column;
   __shared__ Mass rest;
+  if (thread == 0) {  // should nothing be kept, as of a row that somebody is writing to
+    piece = column = 0;
+    rest = 0;
+  }
+  __syncthreads();
   if (before <= target && target - before < mine) {
     piece = thread;
     rest = target - before;

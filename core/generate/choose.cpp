@@ -8,10 +8,13 @@
 #include "generate/sampler.hpp"
 #include "generate/sequence.hpp"
 #include "infinilm/error.hpp"
+#include "model/arena.hpp"
 #include "ops/ops.hpp"
 
 namespace infinilm {
 namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 Logits row_of(const Tensor& logits, std::size_t row) {
   const auto width = static_cast<std::size_t>(logits.shape().back());
@@ -37,13 +40,35 @@ Tensor copy_of(Logits row) {
   return copy;
 }
 
+// The values of one row, wherever they are.
+Tensor row_on_host(const Tensor& logits, std::size_t row) {
+  const std::int64_t width = logits.shape()[1];
+  const std::byte* at = logits.data() + row * static_cast<std::size_t>(width) * sizeof(float);
+  const auto offset = static_cast<std::size_t>(at - logits.buffer()->data());
+  return Tensor(logits.buffer(), DataType::F32, {1, width}, {}, offset).to(Device());
+}
+
+// What `ask` gives; where the device is short of memory, once more with what lies idle on it.
+template <class Ask>
+auto with_idle_memory(Ops& ops, Ask ask) {
+  try {
+    return ask();
+  } catch (const OutOfMemory&) {
+    ops.give_back();
+    Arena::give_back_idle(ops);
+  }
+  return ask();
+}
+
 // ln p of ids[i] in row begin + i. Error if that is no distribution.
 std::vector<float> log_probabilities(const Tensor& logits, std::size_t begin,
                                      std::span<const std::int64_t> ids) {
+  const auto ops = ops_for(logits.device());
   std::vector<float> found(ids.size());
-  ops_for(logits.device())->log_probabilities(rows_of(logits, begin, ids.size()), ids, found);
+  with_idle_memory(*ops,
+                   [&] { ops->log_probabilities(rows_of(logits, begin, ids.size()), ids, found); });
   for (std::size_t i = 0; i < found.size(); ++i) {
-    if (std::isnan(found[i])) check_distribution(row_of(logits.to(Device()), begin + i));
+    if (std::isnan(found[i])) check_distribution(row_of(row_on_host(logits, begin + i), 0));
   }
   return found;
 }
@@ -89,7 +114,8 @@ Tensor Generation::last_rows(const std::vector<Run>& runs, const Tensor& logits)
   const auto ops = ops_for(logits.device());
   const Shape shape = {count, logits.shape()[1]};
   const auto nbytes = static_cast<std::size_t>(numel_of(shape)) * sizeof(float);
-  const Tensor last(ops->allocate(nbytes), DataType::F32, shape);
+  const auto memory = with_idle_memory(*ops, [&] { return ops->allocate(nbytes); });
+  const Tensor last(memory, DataType::F32, shape);
   std::size_t end = 0;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     end += runs[i].rows;
@@ -109,7 +135,8 @@ TokenIds Generation::choose_tokens(const std::vector<Run>& runs, const Tensor& l
     return static_cast<bool>(sequences_[run.index].processor);
   });
   if (last.device() != Device() && !has_processors) {
-    TokenIds tokens = choose_on_device(runs, last);
+    const auto ops = ops_for(last.device());
+    TokenIds tokens = with_idle_memory(*ops, [&] { return choose_on_device(runs, last); });
     if (!tokens.empty()) return tokens;
   }
   const Tensor on_host = last.to(Device());
@@ -143,10 +170,11 @@ TokenIds Generation::choose_on_device(const std::vector<Run>& runs, const Tensor
   }
   TokenIds tokens;
   for (std::size_t i = 0; i < runs.size(); ++i) {
-    // What is no distribution is complained about in one place.
-    tokens.push_back(std::isfinite(found[i].largest)
-                         ? found[i].column
-                         : choose_on_host(runs[i], row_of(last.to(Device()), i)));
+    // Of +inf the largest can still be taken. What is no distribution is complained about in one place.
+    const float largest = found[i].largest;
+    const bool is_choice = is_greedy(config_) ? largest > -kInfinity : std::isfinite(largest);
+    tokens.push_back(is_choice ? found[i].column
+                               : choose_on_host(runs[i], row_of(row_on_host(last, i), 0)));
   }
   return tokens;
 }

@@ -137,13 +137,7 @@ Tensor Generation::forward(const std::vector<Run>& runs, Frontend& frontend) {
     if (run.rows > 1) wanted = LogitRows::All;
   }
   const std::shared_ptr<KvCache> cache = cache_ ? cache_ : model_->new_cache(runs.size());
-  try {
-    return model_->forward_packed(ids, slots, cache, wanted, frontend);
-  } catch (const OutOfMemory&) {
-    // Whoever keeps the exception may keep this, too; another step would fill it again.
-    if (is_own_cache_) cache_->clear();
-    throw;
-  }
+  return model_->forward_packed(ids, slots, cache, wanted, frontend);
 }
 
 void Generation::step(Frontend& frontend) {
@@ -155,8 +149,13 @@ void Generation::step(Frontend& frontend) {
     if (cache_ && cache_->length(run.index) > run.begin) cache_->truncate(run.begin, run.index);
   }
   Rollback rollback(cache_.get());
-  const Tensor logits = forward(runs, frontend);
-  append(runs, choose(runs, logits));
+  try {
+    append(runs, choose(runs, forward(runs, frontend)));
+  } catch (const OutOfMemory&) {
+    // Whoever keeps the exception may keep this, too; another step would fill it again.
+    if (is_own_cache_) cache_->clear();
+    throw;
+  }
   rollback.keep();
 }
 

@@ -41,13 +41,15 @@ float kth_largest(Logits logits, std::size_t k) {
   return lowest;
 }
 
-bool is_heavier(const Candidate& a, const Candidate& b) noexcept {
-  return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
-}
-
 // Keeps the heaviest until their share reaches `top_p`. Sorts in growing chunks, since a few
 // suffice as a rule.
-void keep_top_p(std::vector<Candidate>& all, double top_p) {
+void keep_top_p(std::vector<Candidate>& all, Logits logits, double top_p) {
+  // By their logits: different ones may weigh the same.
+  const auto is_heavier = [&](const Candidate& a, const Candidate& b) {
+    const float x = logits[static_cast<std::size_t>(a.id)],
+                y = logits[static_cast<std::size_t>(b.id)];
+    return x > y || (x == y && a.id < b.id);
+  };
   double total = 0;
   for (const Candidate& c : all) total += c.weight;
   double mass = 0;
@@ -118,7 +120,7 @@ std::vector<Candidate> candidates(Logits logits, const GenerationConfig& config)
     const double weight = std::exp((logits[i] - maximum) / config.temperature);
     if (weight > 0) kept.push_back({static_cast<std::int64_t>(i), weight});
   }
-  if (config.top_p < 1) keep_top_p(kept, config.top_p);
+  if (config.top_p < 1) keep_top_p(kept, logits, config.top_p);
   // The heaviest weighs 1, so a weight is the share of the largest probability.
   if (config.min_p > 0) {
     std::erase_if(kept, [&](const Candidate& c) { return c.weight < config.min_p; });

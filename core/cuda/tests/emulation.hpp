@@ -17,6 +17,8 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <numeric>
+#include <random>
 #include <set>
 #include <vector>
 
@@ -172,13 +174,23 @@ inline void start_fibers(Block& b, dim3 threads) {
   }
 }
 
+// 0, 1, …, in another order each time, so that a barrier that is missing shows. The same in every run.
+inline std::vector<std::size_t> some_order(std::size_t count) {
+  static std::mt19937 engine(1);
+  std::vector<std::size_t> order(count);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::shuffle(order.begin(), order.end(), engine);
+  return order;
+}
+
 inline void run_block(dim3 threads) {
   Block& b = block();
   std::memset(b.shared, 0xff, sizeof b.shared);  // NaN: what was never written shows
   start_fibers(b, threads);
   while (b.live > 0) {
     bool ran = false;
-    for (b.current = 0; b.current < b.fibers.size(); ++b.current) {
+    for (const std::size_t fiber : some_order(b.fibers.size())) {
+      b.current = fiber;
       if (b.fibers[b.current].waits != 0) continue;
       ran = true;
       resume(b);
@@ -193,13 +205,10 @@ inline void run_grid(dim3 grid, dim3 threads, std::size_t shared, std::function<
   block().body = std::move(body);
   gridDim = grid;
   blockDim = threads;
-  for (unsigned z = 0; z < grid.z; ++z) {
-    for (unsigned y = 0; y < grid.y; ++y) {
-      for (unsigned x = 0; x < grid.x; ++x) {
-        blockIdx = dim3(x, y, z);
-        run_block(threads);
-      }
-    }
+  for (const std::size_t i : some_order(std::size_t{grid.x} * grid.y * grid.z)) {
+    const auto at = static_cast<unsigned>(i);
+    blockIdx = dim3(at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y);
+    run_block(threads);
   }
 }
 

@@ -19,16 +19,16 @@ void check_sampling(const Floats& x, std::int64_t cols, const GenerationConfig& 
   const Numbers on_device(device(), x, cols, 1);
   const auto rows = static_cast<std::size_t>(on_device.matrix().rows);
   for (const std::uint64_t seed : {1, 3}) {
-    std::vector<double> numbers;
-    for (std::size_t r = 0; r < rows; ++r) numbers.push_back(uniform(seed, r, 0));
-    if (seed == 3) numbers[0] = 0;
-    if (seed == 3 && rows > 1) numbers[1] = 1 - 0x1p-53;
+    std::vector<double> draws;
+    for (std::size_t r = 0; r < rows; ++r) draws.push_back(uniform(seed, r, 0));
+    if (seed == 3) draws[0] = 0;
+    if (seed == 3 && rows > 1) draws[1] = 1 - 0x1p-53;
     std::vector<Chosen> found(rows);
-    CHECK(device().sample(on_device.matrix(), sampling_of(config), numbers, found));
+    CHECK(device().sample(on_device.matrix(), sampling_of(config), draws, found));
     for (std::size_t r = 0; r < rows; ++r) {
       const Logits row(x.data() + static_cast<std::int64_t>(r) * cols,
                        static_cast<std::size_t>(cols));
-      const std::int64_t expected = draw(candidates(row, config), numbers[r]);
+      const std::int64_t expected = draw(candidates(row, config), draws[r]);
       if (found[r].column == expected) continue;
       std::cerr << what << ", row " << r << ": column " << found[r].column << ", expected "
                 << expected << '\n';
@@ -74,7 +74,7 @@ TEST(sampling) {
       with([](auto& c) { c.min_p = 0.1; }),
       with([](auto& c) { c.top_k = 200, c.top_p = 0.95, c.min_p = 0.02, c.temperature = 0.3; }),
       with([](auto& c) { c.temperature = 1e-30; }),
-      with([](auto& c) { c.temperature = 1e4, c.top_p = 0.5; }),
+      with([](auto& c) { c.temperature = 1e30, c.top_p = 0.5; }),
       with([](auto& c) { c.top_k = 5000; }),
   };
   for (std::size_t i = 0; i < configs.size(); ++i) {
@@ -102,14 +102,14 @@ TEST(sampling) {
   std::fill_n(odd.begin() + 200, 100, -INFINITY);
   const Numbers on_device(device(), odd, 100);
   std::vector<Chosen> found(4);
-  const std::vector<double> numbers(4, 0.5);
+  const std::vector<double> draws(4, 0.5);
   for (const auto& config : configs) {
-    CHECK(device().sample(on_device.matrix(), sampling_of(config), numbers, found));
+    CHECK(device().sample(on_device.matrix(), sampling_of(config), draws, found));
     CHECK(std::isnan(found[0].largest) && found[1].largest == INFINITY);
     CHECK(found[2].largest == -INFINITY && std::isfinite(found[3].largest));
   }
   constexpr std::int64_t kTooMany = (std::int64_t{1} << 21) + 1;
-  CHECK(!device().sample({nullptr, 1, kTooMany, kTooMany}, {}, numbers, found));
+  CHECK(!device().sample({nullptr, 1, kTooMany, kTooMany}, {}, draws, found));
 }
 
 TEST(log_probabilities) {
