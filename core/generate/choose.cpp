@@ -95,8 +95,10 @@ std::vector<Generation::Next> Generation::choose(const std::vector<Run>& runs,
     const std::vector<float> own = log_probabilities(last, 0, tokens);
     for (std::size_t i = 0; i < runs.size(); ++i) found[i].logprob = own[i];
   }
-  std::size_t begin = 0;
-  for (std::size_t i = 0; i < runs.size(); begin += runs[i++].rows) {
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const std::size_t begin = end;
+    end += runs[i].rows;
     const Sequence& sequence = sequences_[runs[i].index];
     if (!wants_prompt_logprobs(sequence)) continue;
     const auto prompt = std::span(sequence.tokens).first(sequence.prompt_length);

@@ -119,7 +119,12 @@ std::vector<Generation::Run> Generation::plan() const {
     const Sequence& sequence = sequences_[i];
     if (!sequence.finish_reason.empty()) continue;
     std::size_t begin = 0;
-    if (cache_) begin = std::min(held_by(*cache_, i, sequence.tokens), sequence.tokens.size() - 1);
+    if (cache_) {
+      // Into our own nobody else puts anything.
+      const std::size_t held =
+          is_own_cache_ ? cache_->length(i) : held_by(*cache_, i, sequence.tokens);
+      begin = std::min(held, sequence.tokens.size() - 1);
+    }
     if (wants_prompt_logprobs(sequence)) begin = 0;
     runs.push_back({i, begin, all_rows ? sequence.tokens.size() - begin : 1});
   }

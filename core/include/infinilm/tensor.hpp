@@ -97,9 +97,6 @@ class Tensor {
     return data_;
   }
 
-  /// Waits as data() does: for those who will read where no error can be thrown.
-  void wait() const { data(); }
-
   /// The same memory under another shape of as many elements. Throws ValueError, also if not contiguous.
   Tensor reshape(Shape shape) const;
   /// This tensor if contiguous, else a contiguous copy.
