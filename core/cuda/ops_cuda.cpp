@@ -466,7 +466,7 @@ void OpsCuda::begin_step(std::span<const std::int64_t> ids,
                          std::span<const SequenceRows> sequences) {
   const Context::Use use(*context_);
   flush();
-  downloads_->tidy();
+  if (!context_->is_recording()) downloads_->tidy();  // which waits for the device
   plan_.begin(*context_, ids, sequences);
 }
 
