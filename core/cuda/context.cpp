@@ -338,6 +338,7 @@ void Context::launch_graph(cudaGraphExec_t graph) {
 }
 
 void Context::destroy_graph(cudaGraphExec_t graph) noexcept {
+  const std::lock_guard lock(mutex_);  // waiting would end what another thread records
   cudaStreamSynchronize(stream_);
   cudaGraphExecDestroy(graph);
 }

@@ -23,7 +23,6 @@ Downloads::Downloads(std::shared_ptr<Context> context)
 Downloads::~Downloads() {
   const OnDevice here(context_->device());
   cudaStreamSynchronize(stream_);
-  pool_.give_back();
   cudaEventDestroy(mark_);
   cudaEventDestroy(filled_);
   cudaStreamDestroy(stream_);

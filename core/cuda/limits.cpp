@@ -50,6 +50,18 @@ std::vector<std::uint32_t> numbers_of(DataType dtype, std::size_t nbytes) {
   return words;
 }
 
+// By less where the model leaves no room for so much.
+template <class Size, class Measure>
+auto with_room(Size size, Size least, Measure measure) {
+  for (;; size /= 2) {
+    try {
+      return measure(size);
+    } catch (const OutOfMemory&) {
+      if (size / 2 < least) throw;
+    }
+  }
+}
+
 class CudaLimits final : public DeviceLimits {
  public:
   // c = a b^T of `size` rows and columns each.
@@ -63,16 +75,23 @@ class CudaLimits final : public DeviceLimits {
         multiply_(std::move(multiply)) {}
 
   double read_gbs() override {
-    const auto from = ops_.allocate(nbytes_), to = ops_.allocate(nbytes_);
-    const double rate = rate_of(ops_, [&] { ops_.copy_bytes(from->data(), to->data(), nbytes_); });
-    return 2e-9 * static_cast<double>(nbytes_) * rate;
+    return with_room(nbytes_, std::size_t{1} << 20, [&](std::size_t nbytes) {
+      const auto from = ops_.allocate(nbytes), to = ops_.allocate(nbytes);
+      const double rate = rate_of(ops_, [&] { ops_.copy_bytes(from->data(), to->data(), nbytes); });
+      return 2e-9 * static_cast<double>(nbytes) * rate;
+    });
   }
 
   Peak peak(DataType dtype) override {
     check(dtype == DataType::F32 || dtype == DataType::BF16 || dtype == DataType::F16,
           "expected float32, bfloat16 or float16 on ", ops_.device().str(), ", found ",
           name_of(dtype));
-    const std::int64_t size = dtype == DataType::F32 ? kFloatSize : kSize;
+    return with_room(dtype == DataType::F32 ? kFloatSize : kSize, std::int64_t{256},
+                     [&](std::int64_t size) { return peak_of(dtype, size); });
+  }
+
+ private:
+  Peak peak_of(DataType dtype, std::int64_t size) {
     const auto count = static_cast<std::size_t>(size * size);
     const std::size_t nbytes = count * size_of(dtype);
     const auto a = ops_.allocate(nbytes), b = ops_.allocate(nbytes), c = ops_.allocate(count * 4);
@@ -89,7 +108,6 @@ class CudaLimits final : public DeviceLimits {
     return {concat(name_, " of ", size), 2e-9 * static_cast<double>(size * size * size) * rate};
   }
 
- private:
   Ops& ops_;
   std::size_t nbytes_;
   std::string name_;

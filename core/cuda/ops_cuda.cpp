@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kLargeCopy = std::size_t{1} << 20;
 
 // From the first element to the last.
-std::size_t float_bytes(const Matrix& x) {
+std::size_t bytes_of(const Matrix& x) {
   return x.rows == 0 ? 0
                      : static_cast<std::size_t>((x.rows - 1) * x.stride + x.cols) * sizeof(float);
 }
@@ -95,6 +95,7 @@ void OpsCuda::download(const void* from, void* host, std::size_t nbytes) {
   flush();
   follow_consumers(from, nbytes);
   context_->download(from, host, nbytes);
+  downloads_->tidy();
 }
 
 std::shared_ptr<Buffer> OpsCuda::download_later(const void* from, std::size_t nbytes) {
@@ -134,6 +135,7 @@ void OpsCuda::synchronize() {
   flush();
   context_->synchronize();
   downloads_->synchronize();
+  downloads_->tidy();
 }
 
 void OpsCuda::submit() {
@@ -338,7 +340,7 @@ void OpsCuda::copy(Matrix from, Matrix to) {
 void OpsCuda::argmax(Matrix x, std::span<Chosen> found) {
   const Context::Use use(*context_);
   flush();
-  follow_consumers(x.data, float_bytes(x));
+  follow_consumers(x.data, bytes_of(x));
   const std::size_t bytes = (found.size_bytes() + 15) / 16 * 16;
   std::byte* memory = scratch(found_, bytes + argmax_bytes(x.rows));
   auto* on_device = reinterpret_cast<Chosen*>(memory);
@@ -350,7 +352,6 @@ void OpsCuda::penalize(Matrix x, const Penalties& how, std::span<const UsedToken
   if (used.empty()) return;
   const Context::Use use(*context_);
   flush();
-  follow_consumers(x.data, float_bytes(x));
   std::byte* memory = scratch(used_, used.size_bytes());
   context_->upload(used.data(), memory, used.size_bytes());
   cuda::penalize(*context_, x, how, {reinterpret_cast<const UsedToken*>(memory), used.size()});
@@ -361,7 +362,7 @@ void OpsCuda::log_probabilities(Matrix x, std::span<const std::int64_t> columns,
   if (found.empty()) return;
   const Context::Use use(*context_);
   flush();
-  follow_consumers(x.data, float_bytes(x));
+  follow_consumers(x.data, bytes_of(x));
   std::byte* memory = scratch(found_, columns.size_bytes() + found.size_bytes());
   context_->upload(columns.data(), memory, columns.size_bytes());
   auto* on_device = reinterpret_cast<float*>(memory + columns.size_bytes());
@@ -374,7 +375,7 @@ bool OpsCuda::sample(Matrix x, const Sampling& how, std::span<const double> numb
   if (!can_sample(x)) return false;
   const Context::Use use(*context_);
   flush();
-  follow_consumers(x.data, float_bytes(x));
+  follow_consumers(x.data, bytes_of(x));
   std::byte* memory = context_->cleared_scratch(sampling_, sampling_bytes());
   for (std::int64_t first = 0; first < x.rows; first += kSampledRows) {
     const auto count = std::min<std::int64_t>(kSampledRows, x.rows - first);
@@ -473,8 +474,8 @@ void OpsCuda::begin_step(std::span<const std::int64_t> ids,
 std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& body) {
   const Context::Use use(*context_);
   flush();
-  context_->begin_recording();
   try {
+    context_->begin_recording();
     body();
     flush();
   } catch (...) {

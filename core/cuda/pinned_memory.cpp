@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <utility>
 
 namespace infinilm::cuda {
@@ -15,9 +16,20 @@ constexpr std::size_t kMostBlocks = 64;
 // What has been let go of before the device is waited for.
 constexpr std::size_t kRecycled = std::size_t{1} << 28;
 
+// Of the machine, or of the container.
 std::size_t host_bytes() {
-  return static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t all = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) *
+                          static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  std::size_t allowed = 0;  // the file may say "max"
+  std::ifstream file("/sys/fs/cgroup/memory.max");
+  return file >> allowed ? std::min(all, allowed) : all;
+}
+
+// False if something on the device cannot be waited for, such as a graph that somebody records.
+bool wait_for_device() {
+  if (cudaDeviceSynchronize() == cudaSuccess) return true;
+  cudaGetLastError();
+  return false;
 }
 
 // Null for any error: one that stays is told by the copy that is made instead.
@@ -60,30 +72,30 @@ std::unique_ptr<PinnedBlock> PinnedPool::take_idle(std::size_t size) {
   const auto found = idle_.find(size);
   if (found == idle_.end()) return nullptr;
   std::unique_ptr<PinnedBlock> block = found->second.pop();
-  if (!block) return nullptr;
-  idle_bytes_ -= size;
-  lent_bytes_ += size;
+  if (block) idle_bytes -= size;
   return block;
 }
 
 std::unique_ptr<PinnedBlock> PinnedPool::take(std::size_t nbytes) {
   const std::size_t size = size_class(nbytes);
-  {
-    const std::lock_guard lock(mutex_);
-    if (lent_bytes_ + size > most_lent_) return nullptr;
+  if (lent_bytes + size > most_lent_) return nullptr;
+  std::unique_ptr<PinnedBlock> block = take_idle(size);
+  if (!block && dropped_bytes_ >= kRecycled) {
+    recycle();
+    block = take_idle(size);
   }
-  if (auto block = take_idle(size)) return block;
-  if (dropped_bytes_ >= kRecycled) {
-    recycle(size);
-    if (auto block = take_idle(size)) return block;
+  if (!block) {
+    BlockList blocks = new_blocks(size);
+    block = blocks.pop();
+    put_idle(std::move(blocks));
   }
-  put_idle(new_blocks(size), size);
-  return take_idle(size);
+  if (block) lent_bytes += size;
+  return block;
 }
 
 void PinnedPool::give(std::unique_ptr<PinnedBlock> block) noexcept {
+  lent_bytes -= block->size;
   const std::lock_guard lock(mutex_);
-  lent_bytes_ -= block->size;
   dropped_bytes_ += block->size;
   dropped_.push(std::move(block));
 }
@@ -94,46 +106,56 @@ BlockList PinnedPool::take_dropped() noexcept {
   return BlockList(std::move(dropped_));
 }
 
-// Waits for the device, and lets what had been let go of before lie idle.
-void PinnedPool::recycle(std::size_t wanted) {
-  BlockList blocks = take_dropped();
-  cudaDeviceSynchronize();  // an error of a lost device is told by the next call
-  put_idle(std::move(blocks), wanted);
+// Once more.
+void PinnedPool::drop(BlockList blocks) noexcept {
+  const std::lock_guard lock(mutex_);
+  while (auto block = blocks.pop()) {
+    dropped_bytes_ += block->size;
+    dropped_.push(std::move(block));
+  }
 }
 
-// Of other sizes than the wanted one only what there is room for.
-void PinnedPool::put_idle(BlockList blocks, std::size_t wanted) {
-  BlockList surplus;  // dropped after the unlock
+// Waits for the device, and lets what had been let go of before lie idle.
+void PinnedPool::recycle() {
+  BlockList blocks = take_dropped();
+  wait_for_device() ? put_idle(std::move(blocks)) : drop(std::move(blocks));
+}
+
+// As long as there is room for it: larger blocks make room first.
+void PinnedPool::put_idle(BlockList blocks) {
+  BlockList surplus;  // unlocked after the mutex
   const std::lock_guard lock(mutex_);
   while (auto block = blocks.pop()) {
     const std::size_t size = block->size;
     idle_[size].push(std::move(block));
-    idle_bytes_ += size;
+    idle_bytes += size;
   }
-  for (auto size = idle_.rbegin(); size != idle_.rend() && idle_bytes_ > most_idle_; ++size) {
-    while (size->first != wanted && idle_bytes_ > most_idle_) {
+  for (auto size = idle_.rbegin(); size != idle_.rend() && idle_bytes > most_idle_; ++size) {
+    while (idle_bytes > most_idle_) {
       auto block = size->second.pop();
       if (!block) break;
-      idle_bytes_ -= size->first;
+      idle_bytes -= size->first;
       surplus.push(std::move(block));
     }
   }
 }
 
 void PinnedPool::tidy() {
-  if (dropped_bytes_ > most_idle_) recycle(0);
+  if (dropped_bytes_ > most_idle_) recycle();
 }
 
 void PinnedPool::give_back() noexcept {
   const OnDevice here(device_);
-  std::map<std::size_t, BlockList> idle;
-  const BlockList dropped = take_dropped();
-  {
-    const std::lock_guard lock(mutex_);
-    idle.swap(idle_);
-    idle_bytes_ = 0;
+  BlockList dropped = take_dropped();
+  if (!wait_for_device()) drop(std::move(dropped));
+  BlockList idle;  // unlocked after the mutex
+  const std::lock_guard lock(mutex_);
+  for (auto& [size, blocks] : idle_) {
+    while (auto block = blocks.pop()) {
+      idle_bytes -= size;
+      idle.push(std::move(block));
+    }
   }
-  cudaDeviceSynchronize();
 }
 
 }  // namespace infinilm::cuda

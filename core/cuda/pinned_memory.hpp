@@ -62,26 +62,29 @@ class PinnedPool {
   PinnedPool(const PinnedPool&) = delete;
   PinnedPool& operator=(const PinnedPool&) = delete;
 
-  // Null if the system or the driver has no more, or half of the host's memory is lent. Under Context::Use.
+  // Null if the system or the driver has no more, or half of the host's memory is lent by all pools. Under Context::Use.
   std::unique_ptr<PinnedBlock> take(std::size_t nbytes);
   void give(std::unique_ptr<PinnedBlock> block) noexcept;
-  // Unlocks what is too much to lie idle. Under Context::Use.
+  // Unlocks what is too much to lie idle: a sixteenth of the host's memory, of all pools. Under Context::Use.
   void tidy();
   // Unlocks what nobody holds. Under Context::Use.
   void give_back() noexcept;
 
  private:
   std::unique_ptr<PinnedBlock> take_idle(std::size_t size);
+  void recycle();
   BlockList take_dropped() noexcept;
-  void recycle(std::size_t wanted);
-  void put_idle(BlockList blocks, std::size_t wanted);
+  void drop(BlockList blocks) noexcept;
+  void put_idle(BlockList blocks);
+
+  // Bytes of all pools.
+  static inline std::atomic<std::size_t> idle_bytes = 0, lent_bytes = 0;
 
   int device_;
   std::size_t most_idle_, most_lent_;      // bytes
   std::mutex mutex_;                       // guards what follows
   std::map<std::size_t, BlockList> idle_;  // by size
   BlockList dropped_;
-  std::size_t idle_bytes_ = 0, lent_bytes_ = 0;
   std::atomic<std::size_t> dropped_bytes_ = 0;
 };
 

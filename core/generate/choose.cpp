@@ -121,7 +121,8 @@ Tensor Generation::last_rows(const std::vector<Run>& runs, const Tensor& logits)
   std::size_t end = 0;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     end += runs[i].rows;
-    ops->copy(rows_of(logits, end - 1, 1), rows_of(last, i, 1));
+    const Matrix from = rows_of(logits, end - 1, 1), to = rows_of(last, i, 1);
+    ops->copy_bytes(from.data, to.data, static_cast<std::size_t>(to.cols) * sizeof(float));
   }
   return last;
 }
