@@ -40,14 +40,12 @@ Context::~Context() {
   for (void* memory : freed_while_recording_) cudaFree(memory);
   for (void* memory : scratch_) cudaFree(memory);
   if (small_ != nullptr) cudaFreeHost(small_);
-#if !defined(INFINILM_CUDA_EMULATED)
   for (int i = 0; i < Staging::kSlots; ++i) {
     if (staging_->gone[i] != nullptr) cudaEventDestroy(staging_->gone[i]);
     if (staging_->memory[i] != nullptr) cudaFreeHost(staging_->memory[i]);
   }
   if (order_ != nullptr) cudaEventDestroy(order_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
-#endif
 }
 
 std::byte* Context::scratch(Scratch& buffer, std::size_t nbytes) {
@@ -129,7 +127,9 @@ Context::Context(int device)
     : device_(device),
       multiprocessors_(3),
       shared_limit_(emulation::shared_limit()),
-      staging_(new Staging) {}
+      staging_(new Staging) {
+  cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+}
 void Context::enter() const {}
 bool Context::can_record() noexcept { return false; }
 void* Context::try_allocate(std::size_t nbytes) {
@@ -138,16 +138,19 @@ void* Context::try_allocate(std::size_t nbytes) {
 }
 void* Context::allocate(std::size_t nbytes) { return try_allocate(nbytes); }
 Room Context::room() const { return {}; }
-void Context::free(void* memory) noexcept { cudaFree(memory); }
+void Context::free(void* memory) noexcept { cudaFreeAsync(memory, stream_); }
 void Context::upload(const void* from, void* to, std::size_t nbytes) {
-  if (nbytes > 0) std::memcpy(to, from, nbytes);
+  const auto* bytes = static_cast<const std::byte*>(from);
+  emulation::put(stream_, [to, values = std::vector(bytes, bytes + nbytes)] {
+    if (!values.empty()) std::memcpy(to, values.data(), values.size());
+  });
 }
 void Context::begin_recording() { throw Error("CUDA: the emulation records nothing"); }
 cudaGraphExec_t Context::end_recording() { return nullptr; }
 void Context::abandon_recording() noexcept {}
 void Context::launch_graph(cudaGraphExec_t) {}
 void Context::destroy_graph(cudaGraphExec_t) noexcept {}
-void Context::let_wait(std::uintptr_t) {}
+void Context::let_wait(std::uintptr_t) { synchronize(); }
 void Context::catch_up(std::uintptr_t) {}
 
 #else

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <set>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -132,8 +133,11 @@ class Context {
               Arguments&&... arguments) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
 #if defined(INFINILM_CUDA_EMULATED)
-    emulation::run_grid(grid, dim3(static_cast<unsigned>(threads)), shared,
-                        [&] { kernel(Parameters(arguments)...); });
+    const std::tuple<Parameters...> own(static_cast<Parameters>(arguments)...);
+    emulation::put(stream_, [=] {
+      emulation::run_grid(grid, dim3(static_cast<unsigned>(threads)), shared,
+                          [&] { std::apply(kernel, own); });
+    });
 #else
     prepare_kernel(reinterpret_cast<const void*>(kernel), shared);
     cudaLaunchAttribute early{};

@@ -1,6 +1,7 @@
 // CUDA kernels on the CPU, one block after the other: enough of the language and of the runtime to run core/cuda where there
 // is no GPU. Every thread of a block is a fiber; barriers and what a warp does together are where they change over.
-// Slow, deterministic, and blind to races between blocks: a way of finding wrong indices, not of proving speed.
+// What is put on a stream is done as late as can be. Slow, deterministic, and blind to races between blocks: a way of finding wrong indices
+// and missing waits, not of proving speed.
 #pragma once
 
 #include <setjmp.h>
@@ -364,16 +365,16 @@ inline int cudaMemcpyAsync(void* to, const void* from, std::size_t n, cudaMemcpy
 }
 inline int cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
                              std::size_t from_pitch, std::size_t width, std::size_t height,
-                             cudaMemcpyKind, cudaStream_t) {
-  for (std::size_t r = 0; r < height; ++r) {
-    std::memcpy(static_cast<char*>(to) + r * to_pitch,
-                static_cast<const char*>(from) + r * from_pitch, width);
-  }
-  return 0;
+                             cudaMemcpyKind, cudaStream_t stream) {
+  return emulation::put(stream, [=] {
+    for (std::size_t r = 0; r < height; ++r) {
+      std::memcpy(static_cast<char*>(to) + r * to_pitch,
+                  static_cast<const char*>(from) + r * from_pitch, width);
+    }
+  });
 }
-inline int cudaMemsetAsync(void* p, int value, std::size_t n, cudaStream_t) {
-  std::memset(p, value, n);
-  return 0;
+inline int cudaMemsetAsync(void* p, int value, std::size_t n, cudaStream_t stream) {
+  return emulation::put(stream, [=] { std::memset(p, value, n); });
 }
 inline constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 inline int cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {

@@ -13,19 +13,21 @@ class PlainProduct final : public cuda::MatrixProduct {
  public:
   // `declines`: whatever it is asked for.
   explicit PlainProduct(bool declines = false) : declines_(declines) {}
-  bool multiply(void*, DataType type, std::int64_t m, std::int64_t n, std::int64_t k, const void* a,
-                std::int64_t a_stride, const void* b, std::int64_t b_stride, float beta, float* c,
-                std::int64_t c_stride) override {
+  bool multiply(void* stream, DataType type, std::int64_t m, std::int64_t n, std::int64_t k,
+                const void* a, std::int64_t a_stride, const void* b, std::int64_t b_stride,
+                float beta, float* c, std::int64_t c_stride) override {
     if (declines_) return false;
-    for (std::int64_t i = 0; i < m; ++i) {
-      for (std::int64_t j = 0; j < n; ++j) {
-        float sum = beta == 0.0f ? 0.0f : beta * c[i * c_stride + j];
-        for (std::int64_t l = 0; l < k; ++l) {
-          sum += at(type, a, i * a_stride + l) * at(type, b, j * b_stride + l);
+    emulation::put(stream, [=] {
+      for (std::int64_t i = 0; i < m; ++i) {
+        for (std::int64_t j = 0; j < n; ++j) {
+          float sum = beta == 0.0f ? 0.0f : beta * c[i * c_stride + j];
+          for (std::int64_t l = 0; l < k; ++l) {
+            sum += at(type, a, i * a_stride + l) * at(type, b, j * b_stride + l);
+          }
+          c[i * c_stride + j] = sum;
         }
-        c[i * c_stride + j] = sum;
       }
-    }
+    });
     return true;
   }
 
