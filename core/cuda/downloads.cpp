@@ -40,12 +40,12 @@ void Downloads::wait_if_much_is_under_way(std::size_t nbytes) {
 
 std::shared_ptr<Buffer> Downloads::start(std::size_t nbytes,
                                          const std::function<void(void*)>& fill) {
-  const std::shared_ptr<PinnedBlock> block(pool_.take(nbytes).release(),
-                                           [self = shared_from_this()](PinnedBlock* b) {
-                                             if (b != nullptr)
-                                               self->pool_.give(std::unique_ptr<PinnedBlock>(b));
-                                           });
-  if (!block) return nullptr;
+  std::unique_ptr<PinnedBlock> taken = pool_.take(nbytes);
+  if (!taken) return nullptr;
+  const auto give = [self = shared_from_this()](PinnedBlock* b) {
+    self->pool_.give(std::unique_ptr<PinnedBlock>(b));
+  };
+  const std::shared_ptr<PinnedBlock> block(taken.release(), give);
   const auto drop = [this](void* memory) { context_->free(memory); };
   // No more than there is: whoever is short of memory need not wait for the device to find some for this.
   std::unique_ptr<void, decltype(drop)> staging(context_->try_allocate(nbytes), drop);

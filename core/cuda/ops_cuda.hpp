@@ -189,8 +189,8 @@ class OpsCuda final : public Ops {
   std::optional<Store> store_;
   std::optional<AttentionCall> attention_;
   std::optional<Matrix> last_use_;
-  std::vector<std::uintptr_t>
-      waiting_;  // streams to which memory was lent since the last catch_up()
+  // Streams to which memory was lent since the last catch_up().
+  std::vector<std::uintptr_t> waiting_;
   Consumers consumers_;
   SplitMemory splits_;
   Scratch gathered_, rounded_, slab_, gate_, up_, sum_, found_, used_, sampling_;

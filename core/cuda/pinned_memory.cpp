@@ -95,9 +95,9 @@ std::unique_ptr<PinnedBlock> PinnedPool::take(std::size_t nbytes) {
 
 void PinnedPool::give(std::unique_ptr<PinnedBlock> block) noexcept {
   lent_bytes -= block->size;
-  const std::lock_guard lock(mutex_);
-  dropped_bytes_ += block->size;
-  dropped_.push(std::move(block));
+  BlockList one;
+  one.push(std::move(block));
+  drop(std::move(one));
 }
 
 BlockList PinnedPool::take_dropped() noexcept {
@@ -106,7 +106,7 @@ BlockList PinnedPool::take_dropped() noexcept {
   return BlockList(std::move(dropped_));
 }
 
-// Once more.
+// To wait for the device with the others.
 void PinnedPool::drop(BlockList blocks) noexcept {
   const std::lock_guard lock(mutex_);
   while (auto block = blocks.pop()) {

@@ -54,8 +54,7 @@ auto with_idle_memory(Ops& ops, Ask ask) {
   try {
     return ask();
   } catch (const OutOfMemory&) {
-    ops.give_back();
-    Arena::give_back_idle(ops);
+    Arena::give_back_all(ops);
   }
   return ask();
 }

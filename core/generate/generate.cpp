@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "generate/make_room.hpp"
 #include "generate/random.hpp"
 #include "generate/sequence.hpp"
 #include "generate/stopping.hpp"
@@ -49,12 +50,6 @@ class Rollback {
   KvCache* cache_;
   std::vector<std::size_t> lengths_;
 };
-
-// Room for one more, growing as push_back does, so that the push_back itself cannot fail.
-template <class T>
-void make_room(std::vector<T>& values) {
-  if (values.size() == values.capacity()) values.reserve(2 * values.size() + 16);
-}
 
 // How many tokens of the sequence the cache holds; ValueError if it holds others.
 std::size_t held_by(const KvCache& cache, std::size_t slot, const TokenIds& tokens) {

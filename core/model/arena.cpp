@@ -92,6 +92,11 @@ bool Arena::give_back_idle(const Ops& ops) {
   return any;
 }
 
+void Arena::give_back_all(Ops& ops) {
+  ops.give_back();
+  give_back_idle(ops);
+}
+
 Arena::Arena(std::shared_ptr<Ops> ops, Idle idle)
     : state_(std::make_shared<State>(std::move(ops))) {
   if (idle == Idle::GivenBack) Registry::instance().add(state_);

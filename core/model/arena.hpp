@@ -24,6 +24,8 @@ class Arena {
   // Gives back at once what nobody holds, in all arenas of these operations that do. False if nothing lay idle. Arenas do so by
   // themselves in need.
   static bool give_back_idle(const Ops& ops);
+  // And what the operations keep for themselves.
+  static void give_back_all(Ops& ops);
 
  private:
   struct State;

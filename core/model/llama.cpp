@@ -45,8 +45,7 @@ std::shared_ptr<KvCacheState> Llama::new_cache(std::size_t batch_size, DataType 
 
 void Llama::give_back() const {
   decode_.forget();
-  ops_->give_back();
-  Arena::give_back_idle(*ops_);
+  Arena::give_back_all(*ops_);
 }
 
 Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,

@@ -286,8 +286,7 @@ LlamaWeights load_weights(const LlamaConfig& config, const Quantization& quantiz
   std::optional<Room> room = ops.room();
   const std::size_t needed = room ? plan.nbytes(ops) : 0;
   if (room && needed > room->free) {  // other models may have some to spare
-    ops.give_back();
-    Arena::give_back_idle(ops);
+    Arena::give_back_all(ops);
     room = ops.room();
   }
   const auto refusal = [&](const std::string& begin) {

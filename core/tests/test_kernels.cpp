@@ -2,7 +2,6 @@
 // NumPy through Python; this is for processors that only an emulator runs.
 #include <cmath>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -10,21 +9,15 @@
 #include "cpu/ops_cpu.hpp"
 #include "quant/quantized_rows.hpp"
 #include "tests/check.hpp"
+#include "tests/numbers.hpp"
 
 using namespace infinilm;
 using infinilm::cpu::OpsCpu;
 
 namespace {
 
-using Floats = std::vector<float>;
-
-Floats numbers(std::int64_t count, unsigned seed) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> normal;
-  Floats values(static_cast<std::size_t>(count));
-  for (float& v : values) v = normal(engine);
-  return values;
-}
+using infinilm_test::Floats;
+using infinilm_test::numbers;
 
 // Room for what vectors load, and never use, behind the end.
 Floats zeros(std::int64_t count) { return Floats(static_cast<std::size_t>(count)); }

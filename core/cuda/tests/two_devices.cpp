@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <random>
 
 #include "base/half.hpp"
 #include "cpu/kernels.hpp"
@@ -46,14 +45,6 @@ Ops& device() {
 cpu::OpsCpu& host() {
   static cpu::OpsCpu ops(cpu::kernels());
   return ops;
-}
-
-Floats numbers(std::int64_t count, unsigned seed) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> normal;
-  Floats values(static_cast<std::size_t>(count));
-  for (float& v : values) v = normal(engine);
-  return values;
 }
 
 Floats nothing(std::int64_t count) {

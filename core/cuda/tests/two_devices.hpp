@@ -13,6 +13,7 @@
 #include "cpu/ops_cpu.hpp"
 #include "ops/ops.hpp"
 #include "tests/check.hpp"
+#include "tests/numbers.hpp"
 
 namespace cuda_tests {
 
@@ -20,15 +21,14 @@ using namespace infinilm;
 
 constexpr DataType kF32 = DataType::F32, kBf16 = DataType::BF16, kF16 = DataType::F16;
 
-using Floats = std::vector<float>;
+using infinilm_test::Floats;
+using infinilm_test::numbers;
 
 bool is_quick();
 bool has_library();
 Ops& device();
 cpu::OpsCpu& host();
 
-// Normally distributed.
-Floats numbers(std::int64_t count, unsigned seed);
 Floats nothing(std::int64_t count);  // NaN
 float rounded(float x, DataType type);
 Floats rounded(Floats values, DataType type);
