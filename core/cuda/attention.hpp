@@ -76,12 +76,6 @@ bool can_rotate(const AttentionShape& shape, bool one_row_each);
 // Tokens of a tile for this shape and these rows.
 int tile_tokens(const AttentionShape& shape, bool one_row_each);
 
-// Partial results of blocks of threads that share a tile, and how many have come.
-struct SplitMemory {
-  Scratch partial;
-  Scratch arrived;  // zero between operations
-};
-
 void attention(Context& context, const AttentionCall& call, SplitMemory& memory);
 
 // Step by step, as Ops.

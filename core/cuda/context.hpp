@@ -60,6 +60,12 @@ class Scratch {
   bool is_recorded_ = false;  // some recording uses it
 };
 
+// Partial results of blocks of threads that share a piece of work, and how many have come.
+struct SplitMemory {
+  Scratch partial;
+  Scratch arrived;  // zero between operations
+};
+
 class Context {
  public:
   // Makes the stream. Throws Error where the device is missing or too old (sm_80 is asked for).

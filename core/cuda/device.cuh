@@ -111,6 +111,18 @@ __device__ __forceinline__ unsigned pack_f16(float a, float b) {
 #endif
 }
 
+__device__ __forceinline__ unsigned twice_f16(float x) { return pack_f16(x, x); }
+// Of each half.
+__device__ __forceinline__ unsigned subtract_f16(unsigned a, unsigned b) {
+#if defined(__CUDA_ARCH__)
+  unsigned difference;
+  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(difference) : "r"(a), "r"(b));
+  return difference;
+#else
+  return pack_f16(low_f16(a) - low_f16(b), high_f16(a) - high_f16(b));
+#endif
+}
+
 // The two 16-bit types by one name.
 template <bool kF16>
 __device__ __forceinline__ unsigned pack_half(float a, float b) {

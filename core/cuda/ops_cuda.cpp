@@ -302,7 +302,7 @@ void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
   call.tile_count = plan_.tile_count();
   for (const SequenceRows& s : sequences) call.longest = std::max(call.longest, s.past + s.rows);
   attention_ = call;
-  if (multiplies_itself(q.rows) || !can_round(shape) || y.cols % 8 != 0) flush_attention();
+  if (q.rows <= kFewRows || !can_round(shape) || y.cols % 8 != 0) flush_attention();
 }
 
 void OpsCuda::attention_scores(Matrix q, std::span<const SequenceRows> sequences,

@@ -10,8 +10,8 @@
 namespace infinilm::cuda {
 namespace {
 
-// Up to so many rows, own kernels read the weights once and faster than a library would.
-constexpr std::int64_t kFewRows = 16;
+// Up to so many rows, own kernels are faster for quantised weights than to write these out for a library.
+constexpr std::int64_t kCodeRows = 128;
 // Rows for which every block of threads may as well normalise x by itself.
 constexpr std::int64_t kNormRows = 2;
 // Of a quantised matrix written out for a library, in rows by which its fastest kernels divide.
@@ -46,8 +46,9 @@ Matrix OpsCuda::in_order_of(const CudaWeight& weight, Matrix x) {
   return gathered;
 }
 
-bool OpsCuda::multiplies_itself(std::int64_t rows) const {
-  return library_ == nullptr || rows <= kFewRows;
+bool OpsCuda::multiplies_itself(std::int64_t rows, const CudaWeight& weight) const {
+  const bool takes_codes = weight.quant() && weight.compute() != DataType::F32;
+  return library_ == nullptr || rows <= (takes_codes ? kCodeRows : kFewRows);
 }
 
 void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
@@ -85,7 +86,7 @@ void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const f
     }
   }
   if (p.norm == nullptr && p.compute != DataType::F32 && x.rows > kNormRows) {
-    if (weight.quant()) {
+    if (weight.quant() && x.rows <= kFewRows) {
       round_for_codes(x, p);
     } else {
       p.rounded_stride = (x.cols + 7) / 8 * 8;
@@ -93,7 +94,7 @@ void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const f
     }
   }
   flush();
-  multiply(*context_, p);
+  multiply(*context_, p, splits_);
 }
 
 void OpsCuda::round_for_codes(Matrix x, Product& p) {
@@ -159,7 +160,7 @@ void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride
   p.residual = residual;
   p.part_count = 1;
   p.parts[0] = {w, nullptr, y.data, y.stride};
-  multiply(*context_, p);
+  multiply(*context_, p, splits_);
 }
 
 void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
@@ -212,7 +213,7 @@ void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bi
   const LastUse last(*this);
   const CudaWeight& weight = CudaWeight::of(w);
   if (x.rows == 0) return;
-  if (multiplies_itself(x.rows)) {
+  if (multiplies_itself(x.rows, weight)) {
     multiply_few(x, weight, bias, y, residual, -1);
   } else {
     multiply_many(x, weight, bias, y, residual);
@@ -225,7 +226,7 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
   const LastUse last(*this);
   const CudaWeight& weight = CudaWeight::of(gate_up);
   if (x.rows == 0) return;
-  if (multiplies_itself(x.rows) && x.rows <= kMostActRows) {
+  if (x.rows <= kFewRows) {
     return multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
   }
   flush_act_mul();  // of which gate and up lie where these will

@@ -1,4 +1,5 @@
 #include "cuda/product.cuh"
+#include "cuda/product_many.cuh"
 
 #include <algorithm>
 
@@ -15,19 +16,31 @@ bool has_fours(const Product& p) {
          fits(p.normed, p.normed_stride);
 }
 
-}  // namespace
+bool is_quantised(const Product& p) {
+  const Layout layout = p.parts[0].matrix.layout;
+  return layout == Layout::Q8 || layout == Layout::Q4;
+}
+
+std::size_t shared_kilobytes(const Context& context) { return context.shared_limit() >> 10; }
+
+// Whether it is for the kernels of many rows, by what shared memory has room for.
+bool is_for_many(const Context& context, const Product& p) {
+  return p.rows > kFewRows && p.compute != DataType::F32 &&
+         (is_quantised(p) || shared_kilobytes(context) >= 160);
+}
 
 // By what shared memory has room for: x, sums and at least the smallest rings.
-int most_rows(const Context& context, const Product& product) {
-  const std::size_t kilobytes = context.shared_limit() >> 10;
-  const Layout layout = product.parts[0].matrix.layout;
-  const bool is_quantised = layout == Layout::Q8 || layout == Layout::Q4;
-  const bool in_floats = product.compute == DataType::F32;
-  if (kilobytes < 160) return !is_quantised ? 4 : in_floats ? 1 : 2;
+int most_rows(const Context& context, const Product& p) {
+  const std::size_t kilobytes = shared_kilobytes(context);
+  const bool in_floats = p.compute == DataType::F32;
+  if (is_for_many(context, p)) return kilobytes < 160 ? 32 : 64;
+  if (kilobytes < 160) return !is_quantised(p) ? 4 : in_floats ? 1 : 2;
   if (in_floats) return 4;
-  if (kilobytes < 200 && layout == Layout::Q4 && product.act >= 0) return 8;
-  return is_quantised || kilobytes < 200 ? 16 : 64;
+  const bool is_wide = p.parts[0].matrix.layout == Layout::Q4 && p.act >= 0;
+  return kilobytes < 200 && is_wide ? 8 : kFewRows;
 }
+
+}  // namespace
 
 bool can_normalise(const Context& context, const Product& p) {
   constexpr std::size_t kForWeights = std::size_t{128} << 10;
@@ -39,7 +52,7 @@ bool can_normalise(const Context& context, const Product& p) {
 
 namespace {
 
-void launch(Context& context, const Product& p) {
+void launch_few(Context& context, const Product& p) {
   switch (p.parts[0].matrix.layout) {
     case Layout::Q8:
       return launch_q8(context, p);
@@ -50,10 +63,22 @@ void launch(Context& context, const Product& p) {
   }
 }
 
+void launch_many(Context& context, const Product& p, SplitMemory& splits) {
+  switch (p.parts[0].matrix.layout) {
+    case Layout::Q8:
+      return launch_many_q8(context, p, splits);
+    case Layout::Q4:
+      return launch_many_q4(context, p, splits);
+    default:
+      return launch_many_halves(context, p, splits);
+  }
+}
+
 }  // namespace
 
-void multiply(Context& context, Product p) {
+void multiply(Context& context, const Product& p, SplitMemory& splits) {
   const int rows = p.rows, most = most_rows(context, p);
+  const bool is_many = is_for_many(context, p);
   for (int begin = 0; begin < rows; begin += most) {
     Product some = p;
     some.rows = std::min(most, rows - begin);
@@ -65,7 +90,11 @@ void multiply(Context& context, Product p) {
       if (part.y != nullptr) part.y += begin * part.y_stride;
     }
     some.fours = has_fours(some);
-    launch(context, some);
+    if (is_many) {
+      launch_many(context, some, splits);
+    } else {
+      launch_few(context, some);
+    }
   }
 }
 

@@ -61,6 +61,11 @@ struct Product {
   int depth = 0;     // slots of a ring
   int assigned = 0;  // tiles that a block has for sure; others are dealt out by
   unsigned* tickets = nullptr;
+  bool is_next_late = false;  // the next kernel starts with this one's last tiles
+  // Of many rows (product_many.cuh): `tiles` are panels then.
+  int chunks = 0;               // of a row
+  float* partial = nullptr;     // results of a block for parts of panels
+  unsigned* arrived = nullptr;  // how many of them there are, per panel
 };
 
 // x as products of quantised weights take it: float16, with a power of two for each run of `run` columns (32, 64 or 128).
@@ -76,14 +81,13 @@ inline int run_columns(const UnitLayout& layout) { return layout.columns / layou
 std::size_t code_rows_bytes(const Matrix& x, int run);
 CodeRows round_for_codes(Context& context, const Matrix& x, int run, std::byte* memory);
 
-// Rows that are multiplied while the weights go by once.
-int most_rows(const Context& context, const Product& product);
 // Whether a product of so few rows can normalise x itself: what it then keeps must fit into registers and shared memory.
 bool can_normalise(const Context& context, const Product& product);
 inline constexpr int kMostNormed = 8192;  // columns
-// act(gate) * up of so many rows at most.
-inline constexpr int kMostActRows = 16;
-// Any number of rows, `most_rows` at a time.
-void multiply(Context& context, Product product);
+// Up to so many rows own kernels read the weights once, and faster than a library would. Of more, x is to be rounded to the type of
+// the arithmetic, also for quantised weights, and there is no act(gate) * up.
+inline constexpr int kFewRows = 16;
+// Any number of rows; 64 or as many as shared memory has room for while the weights go by once.
+void multiply(Context& context, const Product& product, SplitMemory& splits);
 
 }  // namespace infinilm::cuda

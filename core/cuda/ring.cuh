@@ -1,5 +1,5 @@
-// Weights on their way into a block's shared memory, for product.cuh: which tiles a block has, and the rings through which each
-// warp gets its units of them.
+// Weights on their way into a block's shared memory, for product.cuh and product_many.cuh: which tiles a block has, and the rings
+// through which each warp gets its units of them.
 #pragma once
 
 #include "cuda/product.hpp"
@@ -61,6 +61,8 @@ class Tiles {
 };
 
 inline constexpr int kLeastDepth = 2, kMostDepth = 4;
+inline constexpr int kStaticShared =
+    4096;  // bytes that a kernel has beside its rings and x, at most
 
 // Until the oldest of `depth` groups of copies has arrived.
 __device__ __forceinline__ void wait_for_oldest(int depth) {
@@ -74,18 +76,45 @@ __device__ __forceinline__ void wait_for_oldest(int depth) {
   }
 }
 
-// A warp's units of its block's tiles: slot after slot of a ring of its own. kAtOnce: one lane asks for a unit, and a barrier in shared
+// The units that warp `warp` of `kWarps` gets, for its ring: of tile after tile those whose number is warp, warp + kWarps, …
+template <class Unit, int kWarps, int kTilesAtOnce>
+class TileUnits {
+ public:
+  static constexpr int kStep = kWarps, kTiles = kTilesAtOnce;
+  __device__ __forceinline__ TileUnits(const Product& p, const Tiles& tiles, int warp)
+      : p_(p), tiles_(tiles), warp_(warp), units_((p.slots - warp + kWarps - 1) / kWarps) {}
+  // Of a tile.
+  __device__ __forceinline__ int units() const { return units_; }
+  // How many there are of the next tile(s), where they come from; 0: of none.
+  __device__ __forceinline__ int open(typename Unit::Source (&sources)[kTiles]) {
+    const int tile = tiles_[number_];
+    if (tile >= p_.tiles || units_ <= 0) return 0;
+    const Place at = kTiles == 1 ? place_of(p_, tile) : Place{0, tile};
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) sources[i].open(p_.parts[at.part + i].matrix, at.tile, warp_);
+    ++number_;
+    return units_;
+  }
+
+ private:
+  const Product& p_;
+  const Tiles& tiles_;
+  const int warp_, units_;
+  int number_ = 0;
+};
+
+// A warp's units, slot after slot of a ring of its own. kAtOnce: one lane asks for a unit, and a barrier in shared
 // memory hears of it; otherwise all lanes do, and count what they asked for.
-template <class Unit, int kWarps, int kTiles, bool kAtOnce>
+template <class Unit, class Units, bool kAtOnce>
 class Ring {
+  static constexpr int kTiles = Units::kTiles;
+
  public:
   // `arrivals`: p.depth of them, of this warp, if kAtOnce.
-  __device__ __forceinline__ Ring(const Product& p, const Tiles& tiles, int warp,
-                                  unsigned char* memory, Arrival* arrivals)
+  __device__ __forceinline__ Ring(const Product& p, Units& units, unsigned char* memory,
+                                  Arrival* arrivals)
       : p_(p),
-        tiles_(tiles),
-        warp_(warp),
-        units_((p.slots - warp + kWarps - 1) / kWarps),
+        units_(units),
         slot_bytes_(Unit::slot_bytes(p.parts[0].matrix.unit)),
         memory_(memory),
         arrivals_(arrivals) {
@@ -96,8 +125,6 @@ class Ring {
     for (slot_ = 0; slot_ < p.depth; ++slot_) fetch();
     slot_ = 0;
   }
-  // Of a tile.
-  __device__ __forceinline__ int units() const { return units_; }
   // Until the next unit is there: at(i) of tile i.
   __device__ __forceinline__ void wait() {
     if constexpr (kAtOnce) {
@@ -122,18 +149,9 @@ class Ring {
   __device__ __forceinline__ unsigned char* place(int i) const {
     return memory_ + (i * p_.depth + slot_) * slot_bytes_;
   }
-  __device__ __forceinline__ void open() {
-    const int tile = tiles_[number_];
-    if (tile >= p_.tiles || units_ <= 0) return;
-    const Place at = kTiles == 1 ? place_of(p_, tile) : Place{0, tile};
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i) sources_[i].open(p_.parts[at.part + i].matrix, at.tile, warp_);
-    left_ = units_;
-    ++number_;
-  }
   // Asks for the next one, if there is one.
   __device__ __forceinline__ void fetch() {
-    if (left_ == 0) open();
+    if (left_ == 0) left_ = units_.open(sources_);
     if (left_ > 0) {
       if constexpr (kAtOnce) {
         if (lane_index() == 0) {
@@ -148,19 +166,19 @@ class Ring {
         for (int i = 0; i < kTiles; ++i) sources_[i].fetch(place(i));
       }
 #pragma unroll
-      for (int i = 0; i < kTiles; ++i) sources_[i].next(kWarps);
+      for (int i = 0; i < kTiles; ++i) sources_[i].next(Units::kStep);
       --left_;
     }
     if constexpr (!kAtOnce) commit_copies();
   }
 
   const Product& p_;
-  const Tiles& tiles_;
-  const int warp_, units_, slot_bytes_;
+  Units& units_;
+  const int slot_bytes_;
   unsigned char* const memory_;
   Arrival* const arrivals_;
   typename Unit::Source sources_[kTiles] = {};
-  int number_ = 0, left_ = 0, slot_ = 0;
+  int left_ = 0, slot_ = 0;
   unsigned phase_ = 0;
 };
 

@@ -19,11 +19,11 @@ __global__ void __launch_bounds__(kThreads)
   if (column >= to.stride) return;  // all of a warp, or none
   const float* row = x + r * x_stride;
   const auto one = [&](int k) { return k < columns ? row[k] : 0.0f; };
-  const float4 v = make_float4(one(column), one(column + 1), one(column + 2), one(column + 3));
-  uint2 halves;
+  const float v[4] = {one(column), one(column + 1), one(column + 2), one(column + 3)};
+  unsigned halves[2];
   Note note;
-  const bool keeps = scale_four<kRun>(v, halves, note);
-  *reinterpret_cast<uint2*>(to.x + r * to.stride + column) = halves;
+  const bool keeps = scale_columns<kRun>(v, halves, note);
+  *reinterpret_cast<uint2*>(to.x + r * to.stride + column) = {halves[0], halves[1]};
   if (keeps) to.notes[column / kRun * to.note_stride + r] = note;
 }
 

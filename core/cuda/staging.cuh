@@ -1,5 +1,5 @@
 // x on its way into shared memory, for product.cuh: normalised, rounded, with zeros behind its columns. A thread has four columns
-// at a time and a warp 128 neighbouring ones, of which all are staged or none.
+// at a time, or sixteen, and a warp 128 or 512 neighbouring ones, of which all are staged or none.
 #pragma once
 
 #include "cuda/product.hpp"
@@ -7,7 +7,8 @@
 
 namespace infinilm::cuda {
 
-inline constexpr int kStagedTogether = 128;  // columns
+inline constexpr int kScaledColumns = 16;
+inline constexpr int kStagedTogether = 128, kScaledTogether = 32 * kScaledColumns;  // columns
 
 // All columns, normalised. A thread keeps what it has read until the sum of squares is known.
 template <int kThreads, class Sums>
@@ -66,12 +67,42 @@ __device__ __forceinline__ void copy_notes(const Product& p, int begin, int coun
   }
 }
 
+// A row's columns for sums of codes, which want to know more of x: of long rows, the more of them a thread has, the less there is to
+// do in all. kFours: memory allows to read four at once.
+template <bool kFours, class Sums>
+__device__ __forceinline__ void stage_scaled_row(const Product& p, int r, int begin, int count,
+                                                 const StagedX<Sums>& to) {
+  const float* x = p.x + r * p.x_stride + begin;
+  const int left = p.parts[0].matrix.inputs - begin, threads = static_cast<int>(blockDim.x);
+#pragma unroll 2
+  for (int i = static_cast<int>(threadIdx.x) * kScaledColumns; i < count;
+       i += threads * kScaledColumns) {
+    float v[kScaledColumns];
+#pragma unroll
+    for (int k = 0; k < kScaledColumns; k += 4) {
+      if constexpr (kFours) {
+        const float4 four = i + k < left ? load_four(x + i + k) : zero_four();
+        v[k] = four.x, v[k + 1] = four.y, v[k + 2] = four.z, v[k + 3] = four.w;
+      } else {
+#pragma unroll
+        for (int j = k; j < k + 4; ++j) v[j] = i + j < left ? x[i + j] : 0.0f;
+      }
+    }
+    Sums::put(to, r, i, v);
+  }
+}
+
 // A row's columns from `begin` on; kFours: memory allows to read four at once.
 template <bool kFours, class Sums>
 __device__ __forceinline__ void stage_row(const Product& p, int r, int begin, int count,
                                           const StagedX<Sums>& to) {
-  const float* x = p.x + r * p.x_stride + begin;
   const int left = p.parts[0].matrix.inputs - begin, threads = static_cast<int>(blockDim.x);
+  if constexpr (Sums::kStagesMore) {
+    if (count >= threads * kScaledColumns) {
+      return stage_scaled_row<kFours>(p, r, begin, count, to);
+    }
+  }
+  const float* x = p.x + r * p.x_stride + begin;
 #pragma unroll 8
   for (int i = static_cast<int>(threadIdx.x) * 4; i < count; i += threads * 4) {
     float4 v = zero_four();
@@ -101,11 +132,7 @@ __device__ __forceinline__ void stage(const Product& p, int begin, int count,
     }
   }
   for (int r = 0; r < p.rows; ++r) {
-    if (p.fours) {
-      stage_row<true>(p, r, begin, count, to);
-    } else {
-      stage_row<false>(p, r, begin, count, to);
-    }
+    p.fours ? stage_row<true>(p, r, begin, count, to) : stage_row<false>(p, r, begin, count, to);
   }
 }
 

@@ -40,9 +40,11 @@ __device__ __forceinline__ void store_sums(const float (&d)[kCount][4], float* t
 // What a lane multiplies of a piece of 32 columns on tensor cores, in two products: of a unit of W,
 struct PieceOfW {
   unsigned first[4], second[4];
+  PieceOfW() = default;
   template <class Unit>
-  __device__ __forceinline__ PieceOfW(const Unit& unit, int piece) {
-    const Pairs low = unit.pairs(piece, 0), high = unit.pairs(piece, 1);
+  __device__ __forceinline__ PieceOfW(const Unit& unit, int piece)
+      : PieceOfW(unit.pairs(piece, 0), unit.pairs(piece, 1)) {}
+  __device__ __forceinline__ PieceOfW(const Pairs& low, const Pairs& high) {
     first[0] = low.v[0], first[1] = high.v[0], first[2] = low.v[1], first[3] = high.v[1];
     second[0] = low.v[2], second[1] = high.v[2], second[2] = low.v[3], second[3] = high.v[3];
   }
@@ -61,9 +63,9 @@ template <int kCount, bool kF16>
 struct TensorSums {
   using X = std::uint16_t;
   using Note = NoNote;
+  static constexpr bool kStagesMore = false;
   static constexpr int kRows = kCount * 8;
-  // Two sums for each output, where there is room: one product need not wait for the one before.
-  static constexpr int kChains = kCount <= 2 ? 2 : 1;
+  // Two sums for each output: one product need not wait for the one before.
   float d[kCount][4], other[kCount][4];
 
   static constexpr int notes(int, int) { return 0; }
@@ -91,7 +93,7 @@ struct TensorSums {
       for (int i = 0; i < kCount; ++i) {
         const uint4 b = piece_of_x(from, i * 8 + g, column + piece * 32);
         multiply<kF16>(d[i], w.first, b.x, b.y);
-        multiply<kF16>(kChains == 2 ? other[i] : d[i], w.second, b.z, b.w);
+        multiply<kF16>(other[i], w.second, b.z, b.w);
       }
     }
   }
@@ -116,20 +118,25 @@ __device__ __forceinline__ PowerOfTwo scale_for(float largest) {
   return {__uint_as_float(biased << 23), __uint_as_float((254u - biased) << 23)};
 }
 
-// Four columns of a row as float16, scaled for their run, by lanes that have neighbouring ones; all lanes of a warp at once. True
+// kOwn columns of a row as float16, scaled for their run, by lanes that have neighbouring ones; all lanes of a warp at once. True
 // where `note` is to be kept: in one lane of each run.
-template <int kRunColumns>
-__device__ __forceinline__ bool scale_four(const float4& v, uint2& halves, Note& note) {
-  constexpr int kLanes = kRunColumns / 4;
-  float largest = fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
+template <int kRunColumns, int kOwn>
+__device__ __forceinline__ bool scale_columns(const float (&v)[kOwn], unsigned (&halves)[kOwn / 2],
+                                              Note& note) {
+  constexpr int kLanes = kRunColumns / kOwn;
+  float largest = 0.0f, sum = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kOwn; ++i) largest = fmaxf(largest, fabsf(v[i]));
 #pragma unroll
   for (int mask = 1; mask < kLanes; mask *= 2) {
     largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, mask));
   }
   const PowerOfTwo scale = scale_for(largest);
-  halves = {pack_f16(v.x * scale.value, v.y * scale.value),
-            pack_f16(v.z * scale.value, v.w * scale.value)};
-  float sum = low_f16(halves.x) + high_f16(halves.x) + (low_f16(halves.y) + high_f16(halves.y));
+#pragma unroll
+  for (int i = 0; i < kOwn / 2; ++i) {
+    halves[i] = pack_f16(v[2 * i] * scale.value, v[2 * i + 1] * scale.value);
+    sum += low_f16(halves[i]) + high_f16(halves[i]);
+  }
 #pragma unroll
   for (int mask = 1; mask < kLanes; mask *= 2) sum += __shfl_xor_sync(kAll, sum, mask);
   note = {sum, scale.inverse};
@@ -145,6 +152,8 @@ __device__ __forceinline__ bool scale_four(const float4& v, uint2& halves, Note&
 template <class Unit, int kCount>
 struct OffsetSums {
   using X = std::uint16_t;
+  // Columns at a time, of long rows. For eight bits there are no registers for it.
+  static constexpr bool kStagesMore = Unit::kFormat == Layout::Q4;
   static constexpr int kRows = kCount * 8;
   static constexpr float kOffset = kCodeOffset<Unit::kFormat>;
   static constexpr int kRunColumns = Unit::kColumns / Unit::kRunsOfUnit;
@@ -158,10 +167,26 @@ struct OffsetSums {
   }
   __device__ __forceinline__ static void put(const StagedX<OffsetSums>& to, int r, int column,
                                              const float4& v) {
+    put(to, r, column, {v.x, v.y, v.z, v.w});
+  }
+  // The more columns a lane has, the less there is to do in all.
+  template <int kOwn>
+  __device__ __forceinline__ static void put(const StagedX<OffsetSums>& to, int r, int column,
+                                             const float (&v)[kOwn]) {
     Note note;
-    auto& halves = *reinterpret_cast<uint2*>(to.x + r * to.stride + column);
-    if (scale_four<kRunColumns>(v, halves, note)) {
+    unsigned halves[kOwn / 2];
+    if (scale_columns<kRunColumns>(v, halves, note)) {
       to.notes[column / kRunColumns * noted_rows(to.rows) + r] = note;
+    }
+    auto* x = to.x + r * to.stride + column;
+    if constexpr (kOwn == 4) {
+      *reinterpret_cast<uint2*>(x) = {halves[0], halves[1]};
+    } else {
+#pragma unroll
+      for (int i = 0; i < kOwn / 2; i += 4) {
+        *reinterpret_cast<uint4*>(x + 2 * i) =
+            make_uint4(halves[i], halves[i + 1], halves[i + 2], halves[i + 3]);
+      }
     }
   }
 
@@ -220,6 +245,7 @@ template <int kCount>
 struct FloatSums {
   using X = float;
   using Note = NoNote;
+  static constexpr bool kStagesMore = false;
   static constexpr int kRows = kCount;
   float d[kCount][2];
 

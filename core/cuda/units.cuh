@@ -73,6 +73,12 @@ struct FloatUnit {
     const uint4& all = v[piece][h][0];
     return {{all.x, all.y, all.z, all.w}};
   }
+  // As 16-bit floats of the type that this is.
+  template <bool kF16>
+  __device__ __forceinline__ Pairs rounded(int piece, int h) const {
+    static_assert(kLayout == (kF16 ? Layout::F16 : Layout::Bf16));
+    return pairs(piece, h);
+  }
   __device__ __forceinline__ float scale(int, int) const { return 1.0f; }
 };
 
@@ -150,6 +156,19 @@ struct QuantisedUnit {
   __device__ __forceinline__ Pairs pairs(int piece, int h) const {
     if constexpr (kLayout == Layout::Q4) return offset_pairs_of_q4(word(codes[h], piece));
     return offset_pairs_of_q8(word(codes[h], 2 * piece), word(codes[h], 2 * piece + 1));
+  }
+  // Scaled, as 16-bit floats: without their offset, and zero, codes are exact as float16.
+  template <bool kF16>
+  __device__ __forceinline__ Pairs rounded(int piece, int h) const {
+    const float by = scale(piece, h);
+    const unsigned offset = twice_f16(kCodeOffset<kLayout> + static_cast<float>(zero(piece, h)));
+    Pairs p = pairs(piece, h);
+#pragma unroll
+    for (unsigned& v : p.v) {
+      v = subtract_f16(v, offset);
+      v = pack_half<kF16>(low_f16(v) * by, high_f16(v) * by);
+    }
+    return p;
   }
   __device__ __forceinline__ float scale(int piece, int h) const {
     const unsigned both = scales[piece * kRuns / kPieces];

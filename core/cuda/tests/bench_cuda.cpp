@@ -1,5 +1,5 @@
 // Times of single operations on a CUDA device, at the sizes of known models, beside what the device's memory could do. One line of
-// JSON each. `bench_cuda [quick]`
+// JSON each. `bench_cuda [quick] [names…]`: those that contain one of the names.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -98,6 +98,14 @@ double microseconds(int calls, Call call) {
   return times[4];
 }
 
+std::vector<std::string> names;
+
+bool is_wanted(const std::string& what) {
+  return names.empty() || std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+           return what.find(name) != std::string::npos;
+         });
+}
+
 void report(const std::string& what, std::int64_t rows, double us, double bytes, double flops) {
   std::cout << "{\"what\": \"" << what << "\", \"rows\": " << rows << ", \"us\": " << us
             << ", \"gbs\": " << bytes / us * 1e-3 << ", \"tflops\": " << flops / us * 1e-6 << "}"
@@ -116,6 +124,7 @@ constexpr double kLeastBytes = 3e8;
 template <class Pack>
 void bench_linear(const Size& size, const std::string& format, double bytes,
                   const std::vector<std::int64_t>& row_counts, Pack pack) {
+  if (!is_wanted(format + " " + size.name)) return;
   const int copies = std::clamp(static_cast<int>(kLeastBytes / bytes) + 1, 2, 24);
   std::vector<std::unique_ptr<Weight>> weights;
   for (int i = 0; i < copies; ++i) weights.push_back(pack());
@@ -153,7 +162,8 @@ void bench_linears(bool quick) {
          {QuantFormat{8, 128, false}, QuantFormat{4, 128, false}, QuantFormat{4, 32, false}}) {
       const RandomRows random(s.outputs, s.inputs, f);
       const std::vector<const QuantizedRows*> sources(static_cast<std::size_t>(s.parts), &random);
-      bench_linear(s, concat("int", f.bits, " g", f.group), elements * f.bits / 8, {1, 8, 64},
+      bench_linear(s, concat("int", f.bits, " g", f.group), elements * f.bits / 8,
+                   {1, 8, 32, 64, 128},
                    [&] { return ops().pack_quantized(sources, DataType::BF16, false, nullptr); });
     }
   }
@@ -174,6 +184,7 @@ void bench_large(bool quick) {
 void bench_attention(const std::string& name, std::int64_t sequences, std::int64_t rows,
                      std::int64_t past, std::int64_t heads, std::int64_t kv_heads,
                      std::int64_t head_dim, DataType dtype) {
+  if (!is_wanted(name)) return;
   AttentionShape shape{heads, kv_heads, head_dim, 0, 0.1f, dtype, 0};
   const std::size_t bytes = ops().kv_block_bytes(kv_heads, head_dim, dtype);
   const std::int64_t blocks = (past + rows + kKvBlock - 1) / kKvBlock;
@@ -230,6 +241,7 @@ void bench_choices() {
     std::vector<Chosen> found(static_cast<std::size_t>(rows));
     const std::vector<double> numbers(found.size(), 0.5);
     for (const Choice& c : choices) {
+      if (!is_wanted(c.name)) continue;
       std::vector<double> times;
       for (int i = 0; i < 50; ++i) {
         const auto start = std::chrono::steady_clock::now();
@@ -271,7 +283,8 @@ void bench_rows() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool quick = argc > 1 && std::string(argv[1]) == "quick";
+  names.assign(argv + 1, argv + argc);
+  const bool quick = std::erase(names, "quick") > 0;
   try {
     try {
       ops().synchronize();  // its device is this thread's before the library asks for it
@@ -279,7 +292,7 @@ int main(int argc, char** argv) {
     } catch (const Error& missing) {
       std::cerr << missing.what() << '\n';
     }
-    bench_rows();
+    if (is_wanted("rows")) bench_rows();
     bench_choices();
     bench_attention("decode attention bf16, 8b, 2048 keys", 1, 1, 2047, 32, 8, 128, DataType::BF16);
     bench_attention("decode attention bf16, 1b, 300 keys", 1, 1, 300, 32, 8, 64, DataType::BF16);

@@ -46,6 +46,19 @@ TEST(quantised) {
   }
 }
 
+// Several panels, which several blocks have parts of, and a last one that is not whole.
+TEST(many_rows) {
+  for (const std::int64_t rows : {17, 32, 40, 64, 130}) {
+    if (is_quick() && rows != 40 && rows != 130) continue;
+    for (const DataType compute : {kBf16, kF16}) {
+      const std::string what = concat(rows, " rows, in ", name_of(compute));
+      check_products(QuantFormat{8, 128, false}, compute, rows, 300, 1300, "8 bits, " + what);
+      check_products(QuantFormat{4, 32, true}, compute, rows, 300, 1300, "4 bits, " + what);
+      check_products(compute, compute, rows, 300, 1300, "16 bits, " + what);
+    }
+  }
+}
+
 TEST(ordered) {
   for (const QuantFormat& f : kOrderedFormats) {
     if (is_quick() && !f.zeros) continue;
