@@ -53,8 +53,9 @@ std::byte* Context::scratch(Scratch& buffer, std::size_t nbytes) {
     if (recording_) buffer.is_recorded_ = true;
     return buffer.data_;
   }
+  lacks_scratch_ = recording_;
   check<Error>(!recording_, "CUDA: a recording needs ", nbytes,
-               " bytes of scratch memory that no step before it has needed");
+               " bytes of scratch memory that are not there");
   std::size_t size = std::max(nbytes, buffer.size_ + buffer.size_ / 2);
   drop(buffer);
   void* memory = nullptr;
@@ -302,6 +303,7 @@ void Context::begin_recording() {
     const std::lock_guard lock(memory_mutex_);
     recording_ = true;
   }
+  lacks_scratch_ = false;
   check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed),
              "beginning to record a graph");
 }

@@ -128,6 +128,8 @@ class Context {
   void begin_recording();
   cudaGraphExec_t end_recording();
   bool is_recording() const noexcept { return recording_; }
+  // Whether the last recording was given up since a scratch buffer would have had to grow.
+  bool lacks_scratch() const noexcept { return lacks_scratch_; }
   // Leaves a recording that failed.
   void abandon_recording() noexcept;
   void launch_graph(cudaGraphExec_t graph);
@@ -175,6 +177,7 @@ class Context {
   bool has_own_memory_ = false;
   bool overlaps_ = false;  // a kernel may start before the previous one has ended
   std::atomic<bool> recording_ = false;
+  bool lacks_scratch_ = false;
   std::int64_t epoch_ = 0;
   // More than kernels can be under way at once.
   static constexpr std::size_t kTickets = 256;

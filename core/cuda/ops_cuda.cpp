@@ -348,6 +348,7 @@ std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& bod
     store_.reset();
     last_use_.reset();
     context_->abandon_recording();
+    if (context_->lacks_scratch()) return nullptr;
     throw;
   }
   return std::make_unique<CudaRecording>(context_, context_->end_recording());

@@ -162,6 +162,7 @@ class OpsCuda final : public Ops {
   // x with its columns as the weight keeps them: gathered, once what was put off before it is done.
   Matrix in_order_of(const CudaWeight& weight, Matrix x);
   bool multiplies_itself(std::int64_t rows, const CudaWeight& weight) const;
+  bool needs_range(const CudaWeight& weight) const;
   void multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                     std::span<const Matrix> y, bool residual, int act);
   void multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,

@@ -1,4 +1,4 @@
-// The products of OpsCuda: own kernels for few rows, the library for many, and what was put off before them done on the way.
+// The products of OpsCuda: own kernels for few rows, and for more of quantised weights, the library for many, and what was put off before them done on the way.
 #include <algorithm>
 #include <array>
 #include <functional>
@@ -51,6 +51,11 @@ bool OpsCuda::multiplies_itself(std::int64_t rows, const CudaWeight& weight) con
   return library_ == nullptr || rows <= (takes_codes ? kCodeRows : kFewRows);
 }
 
+// x may be larger than float16 holds; a library would not be asked whether it is.
+bool OpsCuda::needs_range(const CudaWeight& weight) const {
+  return library_ == nullptr && weight.compute() == DataType::F16;
+}
+
 void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
                            std::span<const Matrix> y, bool residual, int act) {
   x = in_order_of(weight, x);
@@ -86,7 +91,7 @@ void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const f
     }
   }
   if (p.norm == nullptr && p.compute != DataType::F32 && x.rows > kNormRows) {
-    if (weight.quant() && x.rows <= kFewRows) {
+    if (weight.quant() && (x.rows <= kFewRows || needs_range(weight))) {
       round_for_codes(x, p);
     } else {
       p.rounded_stride = (x.cols + 7) / 8 * 8;

@@ -25,7 +25,7 @@ std::size_t shared_kilobytes(const Context& context) { return context.shared_lim
 
 // Whether it is for the kernels of many rows, by what shared memory has room for.
 bool is_for_many(const Context& context, const Product& p) {
-  return p.rows > kFewRows && p.compute != DataType::F32 &&
+  return p.rows > kFewRows && p.compute != DataType::F32 && p.notes == nullptr &&
          (is_quantised(p) || shared_kilobytes(context) >= 160);
 }
 

@@ -199,8 +199,8 @@ void launch_product(Context& context, Product p) {
   static_assert(kMostDepth + 1 < Tiles::kUpcoming);
   if (p.tiles > blocks * p.assigned) p.tickets = context.tickets();
   // What the next kernel asks memory for while this one has much to ask for only takes turns with that; with its last tiles, it fills
-  // the gap at the end. Measured on an H200 with four bits this gives 2 % of a token's time before attention; with others and elsewhere
-  // nothing for certain, and where kernels are launched one by one it takes more than it gives.
+  // the gap at the end. Measured on an H200 with four bits this gives 2 % of a token's time, nearly all before attention; with others,
+  // and where sums go into a residual, nothing for certain, and where kernels are launched one by one it takes more than it gives.
   if constexpr (Unit::kScaled) {
     p.is_next_late =
         Unit::kFormat == Layout::Q4 && context.is_recording() && p.act < 0 && !p.residual;

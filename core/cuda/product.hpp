@@ -28,7 +28,8 @@ inline constexpr int kMostParts = 4;
 struct Product {
   const float* x = nullptr;  // [rows, inputs]
   std::int64_t x_stride = 0;
-  // x rounded already, if not null; zeros behind the columns. For quantised weights as round_for_codes leaves it, with its notes.
+  // x rounded already, if not null; zeros behind the columns. For few rows of quantised weights as round_for_codes leaves it, with its
+  // notes.
   const std::uint16_t* rounded = nullptr;
   std::int64_t rounded_stride = 0;  // a multiple of 8
   const Note* notes = nullptr;      // [runs, note_stride]
@@ -84,10 +85,11 @@ CodeRows round_for_codes(Context& context, const Matrix& x, int run, std::byte* 
 // Whether a product of so few rows can normalise x itself: what it then keeps must fit into registers and shared memory.
 bool can_normalise(const Context& context, const Product& product);
 inline constexpr int kMostNormed = 8192;  // columns
-// Up to so many rows own kernels read the weights once, and faster than a library would. Of more, x is to be rounded to the type of
-// the arithmetic, also for quantised weights, and there is no act(gate) * up.
+// Up to so many rows own kernels are faster than a library, where shared memory has room for x. Of more, x is to be rounded to the
+// type of 16-bit arithmetic, also for quantised weights (or with notes: then it is multiplied as of few), and there is no
+// act(gate) * up.
 inline constexpr int kFewRows = 16;
-// Any number of rows; 64 or as many as shared memory has room for while the weights go by once.
+// Any number of rows: as many as shared memory has room for while the weights go by once, 64 at most.
 void multiply(Context& context, const Product& product, SplitMemory& splits);
 
 }  // namespace infinilm::cuda

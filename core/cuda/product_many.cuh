@@ -1,4 +1,4 @@
-// x W^T for 17 to 64 rows of x, in 16-bit arithmetic on tensor cores: x goes through shared memory in chunks of columns, and is
+// x W^T for up to 64 rows of x, of which there were more than few (product.hpp), in 16-bit arithmetic on tensor cores: x goes through shared memory in chunks of columns, and is
 // multiplied by 128 outputs at a time.
 //
 //   A block has sixteen warps: two groups, which take turns with the units of a chunk's columns, of eight warps with 16 outputs

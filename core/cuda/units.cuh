@@ -1,4 +1,4 @@
-// How the formats lie in a slot of the ring of product.cuh, and what a lane holds of a unit of them.
+// How the formats lie in a slot of a ring (ring.cuh), and what a lane holds of a unit of them.
 #pragma once
 
 #include "cuda/pieces.cuh"

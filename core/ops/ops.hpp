@@ -191,7 +191,8 @@ class Ops : public DeviceMemory {
     virtual ~Recording() = default;
   };
   virtual bool can_record() const { return false; }
-  // Notes the operations that `body` asks for instead of running them.
+  // Notes the operations that `body` asks for instead of running them. Null if they need memory that is not there: it will be once they
+  // have run.
   virtual std::unique_ptr<Recording> record(const std::function<void()>& body) {
     static_cast<void>(body);
     return nullptr;

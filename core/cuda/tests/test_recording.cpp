@@ -42,6 +42,9 @@ void check_recording(Format format) {
     ops.attention(q.matrix(), now, cache.shape(), y.matrix());
   };
   body();
+  ops.give_back();  // what it works with
+  CHECK(ops.record(body) == nullptr);
+  body();
   ids[1] = 7;  // what was not sent before the recording
   const auto recording = ops.record(body);
   for (int step = 0; step < 3; ++step) {

@@ -76,7 +76,7 @@ inline constexpr QuantFormat kOrderedFormats[] = {{8, 32, true}, {4, 32, false},
 std::string text_of(DataType stored_as, DataType compute, std::int64_t rows, std::int64_t outputs,
                     std::int64_t inputs);
 
-// Of the largest. A library gets quantised weights rounded to 16 bits; everything else is exact but for the sums.
+// Of the largest. Of many rows quantised weights are rounded to 16 bits; everything else is exact but for the sums.
 float product_tolerance(bool is_quantised, DataType compute, std::int64_t rows);
 
 // linear with biases, with a residual, and act(gate) * up, by this weight [n, inputs] x 2 and [n, inputs].

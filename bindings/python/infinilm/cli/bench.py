@@ -171,8 +171,9 @@ def _report(
         f"{head_parameters(config) / 1e6:.4g} M in the head, "
         f"{bench.nbytes_per_pass / 1e9:.3g} GB of weights a pass; "
         + ", ".join(f"{key} {value}" for key, value in options.items())
-        + ("" if model.device != "cpu" else f"; {engine.num_threads()} threads")
-        + f", infinilm {engine.version()} ({engine.cpu_level()})"
+        + (f"; {engine.num_threads()} threads" if model.device == "cpu" else "")
+        + f", infinilm {engine.version()}"
+        + (f" ({engine.cpu_level()})" if model.device == "cpu" else "")
     )
     return {
         "title": title,
