@@ -163,10 +163,10 @@ class OpsCuda final : public Ops {
   Matrix in_order_of(const CudaWeight& weight, Matrix x);
   bool multiplies_itself(std::int64_t rows, const CudaWeight& weight) const;
   bool needs_range(const CudaWeight& weight) const;
-  void multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
-                    std::span<const Matrix> y, bool residual, int act);
-  void multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
-                     std::span<const Matrix> y, bool residual);
+  void multiply_itself(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
+                       std::span<const Matrix> y, bool residual, int act);
+  void multiply_by_library(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
+                           std::span<const Matrix> y, bool residual);
   // Few rows for quantised weights.
   void round_for_codes(Matrix x, Product& p);
   // x as it is multiplied: rounded, once what was put off before it is done.

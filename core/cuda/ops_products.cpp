@@ -56,8 +56,9 @@ bool OpsCuda::needs_range(const CudaWeight& weight) const {
   return library_ == nullptr && weight.compute() == DataType::F16;
 }
 
-void OpsCuda::multiply_few(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
-                           std::span<const Matrix> y, bool residual, int act) {
+void OpsCuda::multiply_itself(Matrix x, const CudaWeight& weight,
+                              std::span<const float* const> bias, std::span<const Matrix> y,
+                              bool residual, int act) {
   x = in_order_of(weight, x);
   Product p;
   p.x = x.data;
@@ -194,8 +195,9 @@ void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
   }
 }
 
-void OpsCuda::multiply_many(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
-                            std::span<const Matrix> y, bool residual) {
+void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
+                                  std::span<const float* const> bias, std::span<const Matrix> y,
+                                  bool residual) {
   x = in_order_of(weight, x);
   const std::int64_t stride = weight.compute() == DataType::F32 ? x.stride : (x.cols + 7) / 8 * 8;
   const void* prepared = prepare(x, weight, stride);
@@ -219,9 +221,9 @@ void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bi
   const CudaWeight& weight = CudaWeight::of(w);
   if (x.rows == 0) return;
   if (multiplies_itself(x.rows, weight)) {
-    multiply_few(x, weight, bias, y, residual, -1);
+    multiply_itself(x, weight, bias, y, residual, -1);
   } else {
-    multiply_many(x, weight, bias, y, residual);
+    multiply_by_library(x, weight, bias, y, residual);
   }
 }
 
@@ -232,7 +234,7 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
   const CudaWeight& weight = CudaWeight::of(gate_up);
   if (x.rows == 0) return;
   if (x.rows <= kFewRows) {
-    return multiply_few(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
+    return multiply_itself(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
   }
   flush_act_mul();  // of which gate and up lie where these will
   const std::size_t bytes = float_bytes(x.rows, y.cols);

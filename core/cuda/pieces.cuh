@@ -89,7 +89,7 @@ __device__ __forceinline__ Pairs offset_pairs_of_q8(unsigned a, unsigned b) {
 // Columns 8 piece … 8 piece + 7 of a row, scaled; those behind the matrix are zeros.
 __device__ __forceinline__ Eight read_eight(const MatrixView& m, std::int64_t row, int piece) {
   Eight e = {};
-  if (m.layout == Layout::Q8 || m.layout == Layout::Q4) {
+  if (is_quantised(m.layout)) {
     const int column = piece * 8, in_unit = column % m.unit.columns;
     const int r = static_cast<int>(row % kTileRows), bits = m.layout == Layout::Q4 ? 4 : 8;
     const std::byte* unit = m.data + row / kTileRows * m.unit.tile_bytes() +

@@ -16,10 +16,7 @@ bool has_fours(const Product& p) {
          fits(p.normed, p.normed_stride);
 }
 
-bool is_quantised(const Product& p) {
-  const Layout layout = p.parts[0].matrix.layout;
-  return layout == Layout::Q8 || layout == Layout::Q4;
-}
+bool is_quantised(const Product& p) { return is_quantised(p.parts[0].matrix.layout); }
 
 std::size_t shared_kilobytes(const Context& context) { return context.shared_limit() >> 10; }
 

@@ -15,7 +15,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 
 #include "cuda/product.hpp"
 #include "cuda/ring.cuh"
@@ -157,15 +156,9 @@ void launch_product(Context& context, Product p) {
   using X = typename Sums::X;
   constexpr int kStep = Plan::kWarps * Unit::kColumns;
   const MatrixView& first = p.parts[0].matrix;
-  p.slots = (first.inputs + Unit::kColumns - 1) / Unit::kColumns;
+  count_tiles(p, kTileRows, Unit::kColumns);
   const int steps = std::max(1, (p.slots + Plan::kWarps - 1) / Plan::kWarps);
   p.steps = steps;
-  const int parts = kTiles == 2 ? 1 : p.part_count;
-  p.tiles = 0;
-  for (int i = 0; i < kMostParts; ++i) {
-    p.first_tiles[i] = i < parts ? p.tiles : std::numeric_limits<int>::max();
-    if (i < parts) p.tiles += (p.parts[i].matrix.outputs + kTileRows - 1) / kTileRows;
-  }
   static_assert(kStep % (Sums::kStagesMore ? kScaledTogether : kStagedTogether) == 0);
   // 64 bytes beyond a multiple of 128, so that two rows of x lie in different banks.
   constexpr int kPad = 64 / sizeof(X);
@@ -177,12 +170,11 @@ void launch_product(Context& context, Product p) {
     const int notes = Sums::notes(p.rows, steps * kStep);
     return bytes_of_values(steps) + aligned(notes * static_cast<int>(sizeof(typename Sums::Note)));
   };
-  const int room = static_cast<int>(context.shared_limit()) - kStaticShared;
+  const int room = shared_room(context);
   const auto bytes_of_rest = [&](int depth) {
     return Plan::kSets * Plan::sums(p.rows) * 4 + Plan::ring_bytes(first.unit, depth);
   };
-  p.depth = Unit::kDepth;  // where shared memory has room for so many
-  while (p.depth > kLeastDepth && bytes_of_rest(p.depth) + bytes_of_x(1) > room) --p.depth;
+  p.depth = ring_depth(Unit::kDepth, room, [&](int d) { return bytes_of_rest(d) + bytes_of_x(1); });
   const int rest = bytes_of_rest(p.depth);
   p.chunk_steps = steps;
   while (p.chunk_steps > 1 && rest + bytes_of_x(p.chunk_steps) > room) --p.chunk_steps;
@@ -247,15 +239,6 @@ void launch_quantised(Context& context, const Product& p) {
     launch_tiles<Unit, OffsetSums<Unit, 1>>(context, p);
   } else {
     launch_tiles<Unit, OffsetSums<Unit, 2>>(context, p);
-  }
-}
-
-template <Layout kLayout, int kRuns>
-void launch_runs(Context& context, const Product& p) {
-  if (p.parts[0].matrix.unit.zeros) {
-    launch_quantised<QuantisedUnit<kLayout, kRuns, true>>(context, p);
-  } else {
-    launch_quantised<QuantisedUnit<kLayout, kRuns, false>>(context, p);
   }
 }
 

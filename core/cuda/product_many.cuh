@@ -10,7 +10,6 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 
 #include "cuda/product.hpp"
 #include "cuda/ring.cuh"
@@ -301,19 +300,13 @@ void launch_panels(Context& context, Product p, SplitMemory& splits) {
   using Plan = ManyPlan<Unit, kCount>;
   const MatrixView& first = p.parts[0].matrix;
   constexpr int kOutputs = kPanelTiles * kTileRows;
-  p.tiles = 0;
-  for (int i = 0; i < kMostParts; ++i) {
-    p.first_tiles[i] = i < p.part_count ? p.tiles : std::numeric_limits<int>::max();
-    if (i < p.part_count) p.tiles += (p.parts[i].matrix.outputs + kOutputs - 1) / kOutputs;
-  }
-  p.slots = (first.inputs + Unit::kColumns - 1) / Unit::kColumns;
+  count_tiles(p, kOutputs, Unit::kColumns);
   p.chunks = std::max(1, (first.inputs + kChunkColumns - 1) / kChunkColumns);
-  const int room = static_cast<int>(context.shared_limit()) - kStaticShared;
+  const int room = shared_room(context);
   const auto bytes = [&](int depth) {
     return 2 * Plan::kStageBytes + Plan::ring_bytes(first.unit, depth);
   };
-  p.depth = Unit::kDepth;
-  while (p.depth > kLeastDepth && bytes(p.depth) > room) --p.depth;
+  p.depth = ring_depth(Unit::kDepth, room, bytes);
   check<Error>(bytes(p.depth) <= room, "CUDA: ", p.rows, " rows do not fit into shared memory");
   const int blocks = std::min(p.tiles * p.chunks, context.multiprocessors());
   const auto parts = static_cast<std::size_t>(2 * blocks);
@@ -334,22 +327,12 @@ void launch_counts(Context& context, const Product& p, SplitMemory& splits) {
   }
 }
 
-template <Layout kLayout, int kRuns, bool kZeros>
-void launch_types(Context& context, const Product& p, SplitMemory& splits) {
-  using Unit = QuantisedUnit<kLayout, kRuns, kZeros>;
+template <class Unit>
+void launch_many_quantised(Context& context, const Product& p, SplitMemory& splits) {
   if (p.compute == DataType::F16) {
     launch_counts<Unit, true>(context, p, splits);
   } else {
     launch_counts<Unit, false>(context, p, splits);
-  }
-}
-
-template <Layout kLayout, int kRuns>
-void launch_many_codes(Context& context, const Product& p, SplitMemory& splits) {
-  if (p.parts[0].matrix.unit.zeros) {
-    launch_types<kLayout, kRuns, true>(context, p, splits);
-  } else {
-    launch_types<kLayout, kRuns, false>(context, p, splits);
   }
 }
 

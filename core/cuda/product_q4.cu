@@ -3,11 +3,8 @@
 namespace infinilm::cuda {
 
 void launch_q4(Context& context, const Product& product) {
-  if (product.parts[0].matrix.unit.runs == 1) {
-    launch_runs<Layout::Q4, 1>(context, product);
-  } else {
-    launch_runs<Layout::Q4, 4>(context, product);
-  }
+  for_unit<Layout::Q4>(product.parts[0].matrix.unit,
+                       [&]<class Unit>() { launch_quantised<Unit>(context, product); });
 }
 
 }  // namespace infinilm::cuda

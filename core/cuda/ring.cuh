@@ -2,10 +2,23 @@
 // through which each warp gets its units of them.
 #pragma once
 
+#include <limits>
+
 #include "cuda/product.hpp"
 #include "cuda/units.cuh"
 
 namespace infinilm::cuda {
+
+// Numbers the tiles of all parts, of so many outputs each, and the units of a row.
+inline void count_tiles(Product& p, int outputs, int columns_of_unit) {
+  const int parts = p.act >= 0 ? 1 : p.part_count;  // tile t of gate and of up are one
+  p.tiles = 0;
+  for (int i = 0; i < kMostParts; ++i) {
+    p.first_tiles[i] = i < parts ? p.tiles : std::numeric_limits<int>::max();
+    if (i < parts) p.tiles += (p.parts[i].matrix.outputs + outputs - 1) / outputs;
+  }
+  p.slots = (p.parts[0].matrix.inputs + columns_of_unit - 1) / columns_of_unit;
+}
 
 // Part and tile of it that tile number `tile` of a product is.
 struct Place {
@@ -61,8 +74,19 @@ class Tiles {
 };
 
 inline constexpr int kLeastDepth = 2, kMostDepth = 4;
-inline constexpr int kStaticShared =
-    4096;  // bytes that a kernel has beside its rings and x, at most
+
+// Of shared memory, for rings and x: bytes that a block can have beside what kernels have by themselves.
+inline int shared_room(const Context& context) {
+  constexpr int kStaticShared = 4096;  // at most
+  return static_cast<int>(context.shared_limit()) - kStaticShared;
+}
+// Slots of a ring: `most`, where there is room for so many; bytes(n): what n of them and all else take.
+template <class Bytes>
+int ring_depth(int most, int room, Bytes bytes) {
+  int depth = most;
+  while (depth > kLeastDepth && bytes(depth) > room) --depth;
+  return depth;
+}
 
 // Until the oldest of `depth` groups of copies has arrived.
 __device__ __forceinline__ void wait_for_oldest(int depth) {

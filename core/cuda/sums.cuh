@@ -64,7 +64,6 @@ struct TensorSums {
   using X = std::uint16_t;
   using Note = NoNote;
   static constexpr bool kStagesMore = false;
-  static constexpr int kRows = kCount * 8;
   // Two sums for each output: one product need not wait for the one before.
   float d[kCount][4], other[kCount][4];
 
@@ -246,7 +245,6 @@ struct FloatSums {
   using X = float;
   using Note = NoNote;
   static constexpr bool kStagesMore = false;
-  static constexpr int kRows = kCount;
   float d[kCount][2];
 
   static constexpr int notes(int, int) { return 0; }

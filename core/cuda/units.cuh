@@ -176,4 +176,22 @@ struct QuantisedUnit {
   }
 };
 
+// Calls launch<Unit>() for the units of a quantised matrix.
+template <Layout kLayout, int kRuns, class Launch>
+void for_unit_of_runs(const UnitLayout& layout, Launch launch) {
+  if (layout.zeros) {
+    launch.template operator()<QuantisedUnit<kLayout, kRuns, true>>();
+  } else {
+    launch.template operator()<QuantisedUnit<kLayout, kRuns, false>>();
+  }
+}
+template <Layout kLayout, class Launch>
+void for_unit(const UnitLayout& layout, Launch launch) {
+  if (layout.runs == 1) {
+    for_unit_of_runs<kLayout, 1>(layout, launch);
+  } else {  // of 32 columns
+    for_unit_of_runs<kLayout, QuantisedUnit<kLayout, 1, false>::kPieces>(layout, launch);
+  }
+}
+
 }  // namespace infinilm::cuda

@@ -27,6 +27,10 @@ namespace infinilm::cuda {
 
 enum class Layout : int { F32, F16, Bf16, Q8, Q4 };
 
+INFINILM_ANYWHERE constexpr bool is_quantised(Layout layout) {
+  return layout == Layout::Q8 || layout == Layout::Q4;
+}
+
 inline constexpr int kTileRows = 16;
 
 // Of quantised matrices.

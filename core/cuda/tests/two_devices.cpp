@@ -19,7 +19,8 @@ std::unique_ptr<cuda::OpsCuda> open_device() {
   auto ops = std::make_unique<cuda::OpsCuda>(0);
 #if !defined(INFINILM_CUDA_EMULATED)
   ops->synchronize();  // its device is this thread's before the library asks for it
-  if (has_library()) ops->use(cuda::make_cublaslt());
+  const char* library = std::getenv("INFINILM_CUBLASLT");
+  if (library == nullptr || std::string(library) != "off") ops->use(cuda::make_cublaslt());
 #endif
   return ops;
 }
@@ -27,15 +28,6 @@ std::unique_ptr<cuda::OpsCuda> open_device() {
 }  // namespace
 
 bool is_quick() { return std::getenv("INFINILM_TEST_QUICK") != nullptr; }
-
-bool has_library() {
-#if defined(INFINILM_CUDA_EMULATED)
-  return false;
-#else
-  const char* library = std::getenv("INFINILM_CUBLASLT");
-  return library == nullptr || std::string(library) != "off";
-#endif
-}
 
 Ops& device() {
   static const std::unique_ptr<cuda::OpsCuda> ops = open_device();

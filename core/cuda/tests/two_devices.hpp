@@ -25,7 +25,6 @@ using infinilm_test::Floats;
 using infinilm_test::numbers;
 
 bool is_quick();
-bool has_library();
 Ops& device();
 cpu::OpsCpu& host();
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "cuda/product.hpp"
 #include "infinilm/error.hpp"
 
 namespace cuda_tests {
@@ -85,8 +86,7 @@ std::string text_of(DataType stored_as, DataType compute, std::int64_t rows, std
 }
 
 float product_tolerance(bool is_quantised, DataType compute, std::int64_t rows) {
-  constexpr std::int64_t kFewRows = 16;
-  const bool rounds = is_quantised && compute != DataType::F32 && rows > kFewRows;
+  const bool rounds = is_quantised && compute != DataType::F32 && rows > cuda::kFewRows;
   if (!rounds) return 1e-5f;
   return compute == DataType::BF16 ? 4e-3f : 5e-4f;
 }
