@@ -112,7 +112,8 @@ struct StoreTile {
   const float* bias_up = nullptr;
   float* y = nullptr;
   std::int64_t stride = 0;
-  bool residual = false;  // y += instead of y =
+  const float* residual = nullptr;  // is added to y, and may be y
+  std::int64_t residual_stride = 0;
   Act act = Act::Silu;
 };
 

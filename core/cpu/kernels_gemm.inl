@@ -367,11 +367,12 @@ void store_tile(const StoreTile& s) noexcept {
   for (i64 r = 0; r < s.rows; ++r) {
     const float* tile = s.tile + r * kNr;
     float* y = s.y + r * s.stride;
+    const float* before = s.residual ? s.residual + r * s.residual_stride : nullptr;
     for (i64 j = 0; j < s.cols; j += kWidth) {
       const i64 n = smaller(kWidth, s.cols - j);
       F v = load(tile + j);
       if (s.bias) v = add(v, n == kWidth ? load(s.bias + j) : load_part(s.bias + j, n));
-      if (s.residual) v = add(n == kWidth ? load(y + j) : load_part(y + j, n), v);
+      if (before) v = add(n == kWidth ? load(before + j) : load_part(before + j, n), v);
       if (n == kWidth) {
         store(y + j, v);
       } else {

@@ -243,7 +243,7 @@ void OpsCpu::rms_norm(Matrix x, const float* w, float eps, Matrix y) {
 }
 
 void OpsCpu::linear(Matrix x, const Weight& w, std::span<const float* const> bias,
-                    std::span<const Matrix> y, bool residual) {
+                    std::span<const Matrix> y, const std::optional<Matrix>& residual) {
   const std::int64_t nr = kernels_.nr;
   Product product(kernels_, x, packed(w), false);
   product.run([&](const Group& group, std::int64_t row, std::int64_t rows, const float* tile) {
@@ -257,7 +257,10 @@ void OpsCpu::linear(Matrix x, const Weight& w, std::span<const float* const> bia
       task.bias = bias_at(bias, group.part, column);
       task.y = out.row(row) + column;
       task.stride = out.stride;
-      task.residual = residual;
+      if (residual) {
+        task.residual = residual->row(row) + column;
+        task.residual_stride = residual->stride;
+      }
       kernels_.store(task);
     }
   });

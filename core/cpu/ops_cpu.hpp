@@ -35,7 +35,7 @@ class OpsCpu final : public Ops {
   void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) override;
   void rms_norm(Matrix x, const float* w, float eps, Matrix y) override;
   void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
-              std::span<const Matrix> y, bool residual) override;
+              std::span<const Matrix> y, const std::optional<Matrix>& residual) override;
   void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
                       HiddenAct act, Matrix y) override;
   void act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) override;

@@ -199,6 +199,12 @@ void OpsCuda::copy(Matrix from, Matrix to) {
   cuda::copy(*context_, from, to);
 }
 
+void OpsCuda::copy_each(std::span<const Matrix> from, std::span<const Matrix> to) {
+  const Context::Use use(*context_);
+  flush();
+  cuda::copy_each(*context_, from, to);
+}
+
 void OpsCuda::argmax(Matrix x, std::span<Chosen> found) {
   const Context::Use use(*context_);
   flush();

@@ -65,7 +65,7 @@ class OpsCuda final : public Ops {
   void last_use(Matrix x) override;
   void give_back() override;
   void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
-              std::span<const Matrix> y, bool residual) override;
+              std::span<const Matrix> y, const std::optional<Matrix>& residual) override;
   void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
                       HiddenAct act, Matrix y) override;
   void act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) override;
@@ -85,6 +85,7 @@ class OpsCuda final : public Ops {
                      std::span<const SequenceRows> sequences, const AttentionShape& shape,
                      Matrix y) override;
   void copy(Matrix from, Matrix to) override;
+  void copy_each(std::span<const Matrix> from, std::span<const Matrix> to) override;
   std::unique_ptr<DeviceLimits> limits(std::size_t nbytes) override;
   void argmax(Matrix x, std::span<Chosen> found) override;
   void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
@@ -164,9 +165,9 @@ class OpsCuda final : public Ops {
   bool multiplies_itself(std::int64_t rows, const CudaWeight& weight) const;
   bool needs_range(const CudaWeight& weight) const;
   void multiply_itself(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
-                       std::span<const Matrix> y, bool residual, int act);
+                       std::span<const Matrix> y, const std::optional<Matrix>& residual, int act);
   void multiply_by_library(Matrix x, const CudaWeight& weight, std::span<const float* const> bias,
-                           std::span<const Matrix> y, bool residual);
+                           std::span<const Matrix> y, const std::optional<Matrix>& residual);
   // Few rows for quantised weights.
   void round_for_codes(Matrix x, Product& p);
   // x as it is multiplied: rounded, once what was put off before it is done.

@@ -58,14 +58,17 @@ bool OpsCuda::needs_range(const CudaWeight& weight) const {
 
 void OpsCuda::multiply_itself(Matrix x, const CudaWeight& weight,
                               std::span<const float* const> bias, std::span<const Matrix> y,
-                              bool residual, int act) {
+                              const std::optional<Matrix>& residual, int act) {
   x = in_order_of(weight, x);
   Product p;
   p.x = x.data;
   p.x_stride = x.stride;
   p.rows = static_cast<int>(x.rows);
   p.compute = weight.compute();
-  p.residual = residual;
+  if (residual) {
+    p.residual = residual->data;
+    p.residual_stride = residual->stride;
+  }
   p.act = act;
   p.part_count = static_cast<int>(weight.parts());
   check<Error>(p.part_count <= kMostParts, "a weight of ", p.part_count,
@@ -163,7 +166,10 @@ void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride
     p.rounded_stride = stride;
   }
   p.are_weights_new = is_new;
-  p.residual = residual;
+  if (residual) {
+    p.residual = y.data;
+    p.residual_stride = y.stride;
+  }
   p.part_count = 1;
   p.parts[0] = {w, nullptr, y.data, y.stride};
   multiply(*context_, p, splits_);
@@ -197,11 +203,12 @@ void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
 
 void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
                                   std::span<const float* const> bias, std::span<const Matrix> y,
-                                  bool residual) {
+                                  const std::optional<Matrix>& residual) {
   x = in_order_of(weight, x);
   const std::int64_t stride = weight.compute() == DataType::F32 ? x.stride : (x.cols + 7) / 8 * 8;
   const void* prepared = prepare(x, weight, stride);
   flush();
+  if (residual && !(*residual == y[0])) cuda::copy(*context_, *residual, y[0]);
   for (std::size_t part = 0; part < weight.parts(); ++part) {
     const float* b = bias_of(bias, part);
     const bool apart = residual && b != nullptr;  // y + (x W^T + b): in the order of linear and add
@@ -215,7 +222,7 @@ void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
 }
 
 void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bias,
-                     std::span<const Matrix> y, bool residual) {
+                     std::span<const Matrix> y, const std::optional<Matrix>& residual) {
   const Context::Use use(*context_);
   const LastUse last(*this);
   const CudaWeight& weight = CudaWeight::of(w);
@@ -234,13 +241,13 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
   const CudaWeight& weight = CudaWeight::of(gate_up);
   if (x.rows == 0) return;
   if (x.rows <= kFewRows) {
-    return multiply_itself(x, weight, bias, {&y, 1}, false, static_cast<int>(act));
+    return multiply_itself(x, weight, bias, {&y, 1}, std::nullopt, static_cast<int>(act));
   }
   flush_act_mul();  // of which gate and up lie where these will
   const std::size_t bytes = float_bytes(x.rows, y.cols);
   const std::array<Matrix, 2> parts = {contiguous(scratch(gate_, bytes), x.rows, y.cols),
                                        contiguous(scratch(up_, bytes), x.rows, y.cols)};
-  linear(x, gate_up, bias, parts, false);
+  linear(x, gate_up, bias, parts, std::nullopt);
   act_mul_ = {parts[0], parts[1], act, y};
 }
 

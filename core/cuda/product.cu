@@ -86,6 +86,7 @@ void multiply(Context& context, const Product& p, SplitMemory& splits) {
     for (ProductPart& part : some.parts) {
       if (part.y != nullptr) part.y += begin * part.y_stride;
     }
+    if (p.residual != nullptr) some.residual += begin * p.residual_stride;
     some.fours = has_fours(some);
     if (is_many) {
       launch_many(context, some, splits);

@@ -62,7 +62,7 @@ __device__ __forceinline__ void finish_tile(const Product& p, int tile, const fl
     const int r = i / kTileRows, n = i % kTileRows, output = at.tile * kTileRows + n;
     if (output >= part.matrix.outputs) continue;
     float* y = part.y + r * part.y_stride + output;
-    const float before = p.residual ? *y : 0.0f;
+    const float before = p.residual != nullptr ? p.residual[r * p.residual_stride + output] : 0.0f;
     float value = sum_of<Plan, kTiles>(sums, p.rows, 0, r, n);
     if (part.bias != nullptr) value += part.bias[output];
     if constexpr (kTiles == 2) {
@@ -70,7 +70,7 @@ __device__ __forceinline__ void finish_tile(const Product& p, int tile, const fl
       if (p.parts[1].bias != nullptr) up += p.parts[1].bias[output];
       value = activate(value, p.act) * up;
     }
-    *y = p.residual ? before + value : value;
+    *y = p.residual != nullptr ? before + value : value;
   }
 }
 
@@ -195,12 +195,12 @@ void launch_product(Context& context, Product p) {
   // and where sums go into a residual, nothing for certain, and where kernels are launched one by one it takes more than it gives.
   if constexpr (Unit::kScaled) {
     p.is_next_late =
-        Unit::kFormat == Layout::Q4 && context.is_recording() && p.act < 0 && !p.residual;
+        Unit::kFormat == Layout::Q4 && context.is_recording() && p.act < 0 && p.residual == nullptr;
   }
   auto shared = static_cast<std::size_t>(p.sums_at + rest);
   // Blocks that come while others still run would else gather where room is first. Of two products that follow each other one asks
   // for more than half, and both still fit: in a layer every other one adds to the residual stream.
-  if (p.residual) shared = std::max(shared, context.shared_for_one());
+  if (p.residual != nullptr) shared = std::max(shared, context.shared_for_one());
   context.launch(product_kernel<Unit, Sums, kTiles>, dim3(static_cast<unsigned>(blocks)),
                  Plan::kThreads, shared, p);
 }

@@ -45,9 +45,10 @@ struct Product {
 
   ProductPart parts[kMostParts];
   int part_count = 0;
-  bool are_weights_new = false;  // written by the kernel before
-  bool residual = false;         // y += instead of y =
-  int act = -1;                  // of HiddenAct: y of part 0 = act(part 0) * part 1
+  bool are_weights_new = false;     // written by the kernel before
+  const float* residual = nullptr;  // is added to y, and may be y
+  std::int64_t residual_stride = 0;
+  int act = -1;  // of HiddenAct: y of part 0 = act(part 0) * part 1
 
   // Filled in by `multiply`.
   bool fours = false;  // columns of x can be read four at a time

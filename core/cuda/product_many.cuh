@@ -229,7 +229,8 @@ class PanelResult {
       float value = sums.at(i);
       if (part.bias != nullptr) value += part.bias[output];
       float* y = part.y + row * part.y_stride + output;
-      *y = p_.residual ? *y + value : value;
+      if (p_.residual != nullptr) value += p_.residual[row * p_.residual_stride + output];
+      *y = value;
     }
   }
 

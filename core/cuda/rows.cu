@@ -195,6 +195,39 @@ void round(Context& context, Matrix y, bool fours, std::uint16_t* rounded, std::
   });
 }
 
+struct Copied {
+  Rows from, to;
+  bool fours;
+};
+constexpr int kMostCopies = 64;
+struct Copies {
+  Copied list[kMostCopies];
+};
+static_assert(sizeof(Copies) <= 4096, "of a kernel's parameters");
+// Of one matrix: enough to keep the memory busy where matrices are large.
+constexpr unsigned kMostCopyBlocks = 256;
+
+__global__ void __launch_bounds__(kThreads)
+    copy_each_kernel(const __grid_constant__ Copies copies) {
+  let_next_start();
+  wait_for_previous();
+  const Copied& c = copies.list[blockIdx.y];
+  const int per = c.fours ? 4 : 1;
+  const std::int64_t in_row = c.to.cols / per, end = in_row * c.to.rows;
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (auto i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < end;
+       i += step) {
+    const int r = static_cast<int>(i / in_row), column = static_cast<int>(i % in_row) * per;
+    const float* from = c.from.row(r) + column;
+    float* to = c.to.row(r) + column;
+    if (c.fours) {
+      *reinterpret_cast<float4*>(to) = load_four(from);
+    } else {
+      *to = *from;
+    }
+  }
+}
+
 // A warp a head: (a, b) -> (a cos - b sin, b cos + a sin).
 __global__ void __launch_bounds__(kThreads) rope_kernel(Rows x, int head_dim, Rows cos, Rows sin) {
   let_next_start();
@@ -335,6 +368,21 @@ void add_bias(Context& context, const float* bias, Matrix y) {
 void copy(Context& context, Matrix from, Matrix to) {
   map<false>(context, to, in_fours({from, to}),
              [&](std::int64_t first) { return Copy{from.row(first), from.stride}; });
+}
+
+void copy_each(Context& context, std::span<const Matrix> from, std::span<const Matrix> to) {
+  for (std::size_t first = 0; first < from.size(); first += kMostCopies) {
+    const std::size_t count = std::min<std::size_t>(kMostCopies, from.size() - first);
+    Copies copies{};
+    unsigned blocks = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Matrix &a = from[first + i], &b = to[first + i];
+      copies.list[i] = {rows_of(a), rows_of(b), in_fours({a, b})};
+      blocks = std::max(blocks, blocks_for(a.rows * a.cols, kThreads * 4));
+    }
+    const dim3 grid(std::min(blocks, kMostCopyBlocks), static_cast<unsigned>(count));
+    context.launch(copy_each_kernel, grid, kThreads, 0, copies);
+  }
 }
 
 void gather_columns(Context& context, Matrix from, const std::int32_t* order, Matrix to) {

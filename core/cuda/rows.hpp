@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "cuda/context.hpp"
 #include "cuda/sequences.hpp"
@@ -24,6 +25,8 @@ void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y,
 void add(Context& context, Matrix x, Matrix y);
 void add_bias(Context& context, const float* bias, Matrix y);
 void copy(Context& context, Matrix from, Matrix to);
+// Each of `from` to its place in `to`.
+void copy_each(Context& context, std::span<const Matrix> from, std::span<const Matrix> to);
 // to[r, k] = from[r, order[k]]; the order in device memory.
 void gather_columns(Context& context, Matrix from, const std::int32_t* order, Matrix to);
 void rope(Context& context, Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin);

@@ -152,6 +152,13 @@ Matrix Activation::writable() {
   return view();
 }
 
+Activation::Update Activation::update() {
+  if (!is_shared()) return {view(), view(), nullptr};
+  const Matrix from = view();
+  std::shared_ptr<Buffer> kept = buffer_;
+  return {from, fresh(), std::move(kept)};
+}
+
 Matrix Activation::fresh() {
   if (is_shared()) buffer_ = arena_->get(buffer_->nbytes());
   return view();
@@ -159,7 +166,7 @@ Matrix Activation::fresh() {
 
 Tensor Activation::deliver(const Shape& shape) {
   writable();
-  return Tensor(buffer_, DataType::F32, shape);
+  return share(shape);
 }
 
 }  // namespace infinilm

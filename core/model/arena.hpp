@@ -52,8 +52,16 @@ class Activation {
   Matrix writable();
   // To overwrite wholly: the values are lost.
   Matrix fresh();
+  // For a result that takes in the values of now: where they are, and where it goes, which is the same place unless somebody holds that.
+  struct Update {
+    Matrix from, to;
+    std::shared_ptr<Buffer> kept;  // `from` is there as long as this
+  };
+  Update update();
   // For a hook: a tensor of `shape` on this memory, which nobody else holds.
   Tensor deliver(const Shape& shape);
+  // For who only reads: others may hold the memory, too.
+  Tensor share(const Shape& shape) const { return Tensor(buffer_, DataType::F32, shape); }
 
  private:
   bool is_shared() const noexcept { return buffer_.use_count() > 1; }

@@ -7,9 +7,9 @@ namespace infinilm {
 void add_linear(Step& step, Activation& y, const Linear& linear, Point point, int layer,
                 Activation& x) {
   if (!step.wants(point, layer)) {
-    const std::array<Matrix, 1> output = {x.writable()};
+    const Activation::Update sum = x.update();
     step.ops.last_use(y.view());
-    step.ops.linear(y.view(), *linear.weight, linear.bias_pointers, output, true);
+    step.ops.linear(y.view(), *linear.weight, linear.bias_pointers, {&sum.to, 1}, sum.from);
     return;
   }
   Activation sum = step.make(x.cols());

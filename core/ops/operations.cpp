@@ -162,10 +162,11 @@ Tensor PackedLinear::apply_residual(const Tensor& x, const std::vector<Tensor>& 
   const Tensor input = checked_input(*ops_, x, *weight_);
   check(weight_->parts() == 1, "expected a weight of one part, found ", weight_->parts());
   const Biases biases(*ops_, bias, *weight_);
-  Tensor y = own_activations(*ops_, "residual", residual, 2);
+  const Tensor before = activations(*ops_, "residual", residual, 2);
   check_shape("residual", residual, {x.shape()[0], weight_->outputs(0)});
+  const Tensor y = empty_on(*ops_, residual.shape());
   const Matrix output = matrix(y);
-  ops_->linear(matrix(input), *weight_, biases.span(), std::span(&output, 1), true);
+  ops_->linear(matrix(input), *weight_, biases.span(), std::span(&output, 1), matrix(before));
   return submitted(*ops_, y);
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -116,11 +117,12 @@ class Ops : public DeviceMemory {
   virtual void embed(std::span<const std::int64_t> ids, const Weight& table, Matrix y) = 0;
   // y = x / sqrt(mean(x^2) + eps) * w, row by row; y may be x.
   virtual void rms_norm(Matrix x, const float* w, float eps, Matrix y) = 0;
-  // y[p] = x W_p^T + bias[p] for every part p; with `residual`, y[0] += that instead (one part, no second
+  // y[p] = x W_p^T + bias[p] for every part p; with `residual`, which may be y[0], that is added to y[0] (one part, no second
   // rounding: bit-equal to linear and add). `bias` is empty or has one entry for each part (null for none).
   // With a weight packed for BF16, x is rounded to bfloat16 first; sums are float32.
   virtual void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
-                      std::span<const Matrix> y, bool residual = false) = 0;
+                      std::span<const Matrix> y,
+                      const std::optional<Matrix>& residual = std::nullopt) = 0;
   // y = act(x W_0^T + b_0) * (x W_1^T + b_1): on the CPU bit-equal to linear and act_mul.
   virtual void linear_act_mul(Matrix x, const Weight& gate_up, std::span<const float* const> bias,
                               HiddenAct act, Matrix y) = 0;
@@ -159,6 +161,10 @@ class Ops : public DeviceMemory {
                              Matrix y) = 0;
 
   virtual void copy(Matrix from, Matrix to) = 0;
+  // Each of `from` to its place in `to`; none of these overlaps another.
+  virtual void copy_each(std::span<const Matrix> from, std::span<const Matrix> to) {
+    for (std::size_t i = 0; i < from.size(); ++i) copy(from[i], to[i]);
+  }
   // Of rows of logits. What is found is the host's, and there on return.
   // found[r]: the first of the largest of row r.
   virtual void argmax(Matrix x, std::span<Chosen> found) = 0;

@@ -247,7 +247,7 @@ class GuardedOps final : public Ops {
     perform([=, this](Ids, Sequences) { cpu_.rms_norm(x, w, eps, y); });
   }
   void linear(Matrix x, const Weight& w, std::span<const float* const> bias,
-              std::span<const Matrix> y, bool residual) override {
+              std::span<const Matrix> y, const std::optional<Matrix>& residual) override {
     perform([this, x, &inner = GuardedWeight::inner(w), b = std::vector(bias.begin(), bias.end()),
              outputs = std::vector(y.begin(), y.end()),
              residual](Ids, Sequences) { cpu_.linear(x, inner, b, outputs, residual); });

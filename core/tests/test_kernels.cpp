@@ -70,7 +70,7 @@ void check_linear(DataType stored, DataType compute, std::int64_t rows) {
   const Tensor w = weight(stored, outputs, depth, 2);
   CHECK(agree(rows * outputs, [&](OpsCpu& ops, Floats& y) {
     const Matrix out = matrix(y, outputs);
-    ops.linear(matrix(x, depth), *ops.pack({&w, 1}, compute, nullptr), {}, {&out, 1}, false);
+    ops.linear(matrix(x, depth), *ops.pack({&w, 1}, compute, nullptr), {}, {&out, 1}, std::nullopt);
   }));
 }
 
@@ -82,7 +82,7 @@ void check_quantised(const QuantFormat& format, bool int8_activations, std::int6
   CHECK(agree(rows * outputs, [&](OpsCpu& ops, Floats& y) {
     const Matrix out = matrix(y, outputs);
     const auto w = ops.pack_quantized({&part, 1}, DataType::F32, int8_activations, nullptr);
-    ops.linear(matrix(x, depth), *w, {}, {&out, 1}, false);
+    ops.linear(matrix(x, depth), *w, {}, {&out, 1}, std::nullopt);
   }));
 }
 

@@ -15,7 +15,7 @@ Floats multiplied(Ops& ops, Matrix x) {
   const Numbers y(ops, Floats(static_cast<std::size_t>(x.rows * kOutputs), 0.0f), kOutputs);
   const Matrix out = y.matrix();
   ops.last_use(x);
-  ops.linear(x, *weight, {}, {&out, 1}, false);
+  ops.linear(x, *weight, {}, {&out, 1});
   return y.read();
 }
 

@@ -136,7 +136,8 @@ void bench_linear(const Size& size, const std::string& format, double bytes,
         ops().linear_act_mul(x.matrix, *weights[static_cast<std::size_t>(i)], {}, HiddenAct::Silu,
                              y.matrix);
       } else {
-        ops().linear(x.matrix, *weights[static_cast<std::size_t>(i)], {}, {&y.matrix, 1}, false);
+        ops().linear(x.matrix, *weights[static_cast<std::size_t>(i)], {}, {&y.matrix, 1},
+                     std::nullopt);
       }
     });
     const double flops = 2.0 * static_cast<double>(rows * size.outputs * size.inputs * size.parts);

@@ -106,7 +106,7 @@ TEST(ordered_after_others) {
         ops.last_use(h.matrix());
         ops.linear_act_mul(h.matrix(), of(gate_up), {}, HiddenAct::Silu, inner.matrix());
         ops.last_use(inner.matrix());
-        ops.linear(inner.matrix(), of(down), {}, {&y, 1}, true);
+        ops.linear(inner.matrix(), of(down), {}, {&y, 1}, y);
         ops.synchronize();
       }));
     }
@@ -126,8 +126,7 @@ TEST(quantised_extremes) {
         CHECK(agree(nothing(rows * kOutputs), kOutputs, 0, 1e-3f, concat("x times ", size),
                     [&](Ops& ops, Matrix y) {
                       const Numbers in(ops, some, kInputs);
-                      ops.linear(in.matrix(), &ops == &device() ? *w.device : *w.host, {}, {&y, 1},
-                                 false);
+                      ops.linear(in.matrix(), &ops == &device() ? *w.device : *w.host, {}, {&y, 1});
                       ops.synchronize();
                     }));
       }
@@ -165,10 +164,10 @@ TEST(put_off) {
           y2(device(), nothing(rows * n), n);
       const Matrix out = y.matrix(), out2 = y2.matrix();
       device().rms_norm(x.matrix(), w.data(), 1e-6f, h.matrix());
-      device().linear(h.matrix(), *weight.device, {}, {&out, 1}, false);
+      device().linear(h.matrix(), *weight.device, {}, {&out, 1});
       device().rms_norm(x.matrix(), w.data(), 1e-6f, h2.matrix());
       device().submit();
-      device().linear(h2.matrix(), *weight.device, {}, {&out2, 1}, false);
+      device().linear(h2.matrix(), *weight.device, {}, {&out2, 1});
       CHECK(is_close(h.read(), h2.read(), 1e-6f, "the norm"));
       // A last bit of the norm may round to another bfloat16.
       CHECK(is_close(y.read(), y2.read(), compute == kF32 ? 1e-5f : 1e-3f, "the product"));
@@ -181,13 +180,14 @@ TEST(product_into_what_was_normalised) {
   constexpr std::int64_t n = 128;
   const Pair w = pack(kF32, kF32, {n}, n);
   for (const bool residual : {false, true}) {
-    CHECK(agree(
-        numbers(n, 3), n, 0, 1e-4f, "norm, then a product into its x", [&](Ops& ops, Matrix x) {
-          const Numbers norm(ops, numbers(n, 2), n), h(ops, nothing(n), n);
-          ops.rms_norm(x, norm.data(), 1e-6f, h.matrix());
-          ops.linear(h.matrix(), &ops == &device() ? *w.device : *w.host, {}, {&x, 1}, residual);
-          ops.synchronize();
-        }));
+    CHECK(agree(numbers(n, 3), n, 0, 1e-4f, "norm, then a product into its x",
+                [&](Ops& ops, Matrix x) {
+                  const Numbers norm(ops, numbers(n, 2), n), h(ops, nothing(n), n);
+                  ops.rms_norm(x, norm.data(), 1e-6f, h.matrix());
+                  ops.linear(h.matrix(), &ops == &device() ? *w.device : *w.host, {}, {&x, 1},
+                             residual ? std::optional(x) : std::nullopt);
+                  ops.synchronize();
+                }));
   }
 }
 
@@ -208,7 +208,7 @@ TEST(last_use) {
       if (gives_up) device().last_use(h.matrix());
       device().linear_act_mul(h.matrix(), *gate_up.device, {}, HiddenAct::Silu, inner.matrix());
       if (gives_up) device().last_use(inner.matrix());
-      device().linear(inner.matrix(), *down.device, {}, {&out, 1}, false);
+      device().linear(inner.matrix(), *down.device, {}, {&out, 1});
       return y.read();
     };
     CHECK(is_close(mlp(true), mlp(false), 0.0f, concat("the last use of ", rows, " rows")));
@@ -223,9 +223,9 @@ TEST(last_use_of_a_product_that_fails) {
       h(device(), nothing(n), n), y(device(), nothing(n), n);
   const std::vector<Matrix> parts(5, Matrix{y.data(), 1, 16, 16});
   device().last_use(h.matrix());
-  CHECK_THROWS(Error, "at most", device().linear(h.matrix(), *five.device, {}, parts, false));
+  CHECK_THROWS(Error, "at most", device().linear(h.matrix(), *five.device, {}, parts));
   device().rms_norm(x.matrix(), norm.data(), 1e-6f, h.matrix());
   const Matrix out = y.matrix();
-  device().linear(h.matrix(), *w.device, {}, {&out, 1}, false);
+  device().linear(h.matrix(), *w.device, {}, {&out, 1});
   CHECK(std::isfinite(h.read()[0]));
 }

@@ -35,7 +35,7 @@ void check_recording(Format format) {
     const std::vector<Matrix> outputs = {q.matrix(), k.matrix(), v.matrix()};
     ops.embed(ids, *table.device, x.matrix());
     ops.rms_norm(x.matrix(), norm.data(), 1e-6f, h.matrix());
-    ops.linear(h.matrix(), *qkv.device, {}, outputs, false);
+    ops.linear(h.matrix(), *qkv.device, {}, outputs);
     ops.rope(q.matrix(), kHeadDim, cos.matrix(), sin.matrix());
     ops.rope(k.matrix(), kHeadDim, cos.matrix(), sin.matrix());
     ops.kv_write(k.matrix(), v.matrix(), now, cache.shape());

@@ -1,5 +1,7 @@
 // Row by row: norms, activations, sums, rotations, softmax, copies; and what the device can do at best.
 #include <cmath>
+#include <memory>
+#include <vector>
 
 #include "cuda/tests/two_devices.hpp"
 #include "infinilm/error.hpp"
@@ -50,6 +52,28 @@ TEST(rows) {
     ops.rope(y, 22, c.matrix(), s.matrix());
     ops.synchronize();
   }));
+}
+
+// More than one kernel takes, aligned and not, of no rows too.
+TEST(copy_each) {
+  constexpr std::int64_t kCount = 150;
+  std::vector<Floats> values;
+  std::vector<std::unique_ptr<Numbers>> from, to;
+  std::vector<Matrix> sources, targets;
+  for (std::int64_t i = 0; i < kCount; ++i) {
+    const std::int64_t rows = i % 4, cols = i == 9 ? 40000 : i % 7 == 0 ? 64 : 1 + i;
+    values.push_back(numbers(rows * cols, static_cast<unsigned>(i)));
+    from.push_back(std::make_unique<Numbers>(device(), values.back(), cols, i % 5));
+    to.push_back(std::make_unique<Numbers>(device(), nothing(rows * cols), cols, i % 3));
+    sources.push_back(from.back()->matrix());
+    targets.push_back(to.back()->matrix());
+  }
+  device().copy_each(sources, targets);
+  for (std::int64_t i = 0; i < kCount; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    CHECK(is_close(to[at]->read(), values[at], 0.0f, "copy_each"));
+  }
+  device().copy_each({}, {});
 }
 
 TEST(limits) {

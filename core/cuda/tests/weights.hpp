@@ -90,19 +90,23 @@ void check_products(Format format, DataType compute, std::int64_t rows, std::int
     return &ops == &device() ? *weights.device : *weights.host;
   };
   const float tolerance = product_tolerance(!std::is_same_v<Format, DataType>, compute, rows);
-  for (const bool residual : {false, true}) {
-    CHECK(agree(numbers(rows * n, 3), n, 3, tolerance, what + (residual ? ", residual" : ""),
+  for (const char* residual : {"none", "y", "another"}) {
+    CHECK(agree(numbers(rows * n, 3), n, 3, tolerance, concat(what, ", residual: ", residual),
                 [&](Ops& ops, Matrix y) {
-                  const Numbers in(ops, x, inputs, 4), bias(ops, b, n);
+                  const Numbers in(ops, x, inputs, 4), bias(ops, b, n),
+                      r(ops, numbers(rows * n, 5), n, 1);
                   const std::vector<const float*> biases = {bias.data()};
-                  ops.linear(in.matrix(), product(ops, one), biases, {&y, 1}, residual);
+                  std::optional<Matrix> added;
+                  if (residual[0] == 'y') added = y;
+                  if (residual[0] == 'a') added = r.matrix();
+                  ops.linear(in.matrix(), product(ops, one), biases, {&y, 1}, added);
                   ops.synchronize();
                 }));
   }
   CHECK(agree(nothing(rows * n), n, 0, tolerance, what + ", part 1 of 2", [&](Ops& ops, Matrix y) {
     const Numbers in(ops, x, inputs), other(ops, nothing(rows * n), n);
     const std::vector<Matrix> outputs = {other.matrix(), y};
-    ops.linear(in.matrix(), product(ops, two), {}, outputs, false);
+    ops.linear(in.matrix(), product(ops, two), {}, outputs);
     ops.synchronize();
   }));
   CHECK(agree(nothing(rows * n), n, 0, 3 * tolerance, what + ", act_mul", [&](Ops& ops, Matrix y) {
