@@ -132,9 +132,11 @@ struct PanelSums {
 #pragma unroll
     for (int n = 0; n < kCount; ++n) d[n][0] = d[n][1] = d[n][2] = d[n][3] = 0.0f;
   }
-  // `step`: of x in shared memory, the unit's first 16 columns.
-  template <class Unit>
-  __device__ __forceinline__ void add(const Unit& unit, std::uint16_t* x, int step) {
+  // `step`: of x in shared memory, the unit's first 16 columns. `meanwhile()` runs beside the products, when all lanes have what they
+  // loaded of the unit: nothing less tells that its place may be written to.
+  template <class Unit, class Meanwhile>
+  __device__ __forceinline__ void add(const Unit& unit, std::uint16_t* x, int step,
+                                      Meanwhile meanwhile) {
     PieceOfW w[Unit::kPieces];
 #pragma unroll
     for (int piece = 0; piece < Unit::kPieces; ++piece) {
@@ -146,6 +148,8 @@ struct PanelSums {
       multiply_wide<kF16>(d, w[piece].first, x, step + 2 * piece);
       multiply_wide<kF16>(d, w[piece].second, x, step + 2 * piece + 1);
     }
+    commit_wide();
+    meanwhile();
     end_wide(d);
   }
   // Number i of all, for memory in which each lane's neighbour is the next lane.
@@ -273,8 +277,7 @@ __device__ __forceinline__ void multiply_panels(const Product& p, unsigned char*
         ring.wait();
         Unit unit;
         unit.load(ring.at(0));
-        ring.release();
-        sums.add(unit, stage(number), u * Unit::kColumns / 16);
+        sums.add(unit, stage(number), u * Unit::kColumns / 16, [&] { ring.release(); });
       }
       if (more) chunk.write(stage(number + 1));
       __syncthreads();

@@ -159,7 +159,8 @@ class Ring {
     }
   }
   __device__ __forceinline__ const unsigned char* at(int i) const { return place(i); }
-  // It has been read: its place is for another one.
+  // It has been read, by instructions that have taken what they loaded: its place is for another one, which a copy may bring before
+  // a load that is only under way.
   __device__ __forceinline__ void release() {
     __syncwarp();
     fetch();

@@ -48,10 +48,15 @@ __device__ __forceinline__ void begin_wide() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #endif
 }
+// When all of them have been asked for.
+__device__ __forceinline__ void commit_wide() {
+#if defined(INFINILM_WGMMA)
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
 template <int kCount>
 __device__ __forceinline__ void end_wide([[maybe_unused]] float (&d)[kCount][4]) {
 #if defined(INFINILM_WGMMA)
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 #pragma unroll
   for (int n = 0; n < kCount; ++n) {  // the compiler is not to look at it earlier

@@ -63,6 +63,31 @@ TEST(many_rows) {
   }
 }
 
+// Whatever comes first: what copies, multiplies and adds up runs side by side, and in another order each time.
+TEST(many_rows_have_the_same_bits_each_time) {
+#if defined(INFINILM_CUDA_EMULATED)
+  constexpr std::int64_t n = 200, inputs = 1300, kTimes = 2;
+#else
+  constexpr std::int64_t n = 5000, inputs = 3000, kTimes = 500;
+#endif
+  constexpr std::int64_t kRows = 40;
+  Ops& ops = device();
+  const Numbers x(ops, numbers(kRows * inputs, 1), inputs), y(ops, nothing(kRows * n), n);
+  const Matrix out = y.matrix();
+  for (const QuantFormat& f : {QuantFormat{8, 128, false}, QuantFormat{4, 32, true}}) {
+    const Pair w = pack(f, kBf16, {n}, inputs);
+    Floats first;
+    std::int64_t differ = 0;
+    for (std::int64_t i = 0; i < kTimes; ++i) {
+      ops.linear(x.matrix(), *w.device, {}, {&out, 1});
+      const Floats found = y.read();
+      if (i == 0) first = found;
+      differ += found != first;
+    }
+    CHECK(differ == 0);
+  }
+}
+
 TEST(ordered) {
   for (const QuantFormat& f : kOrderedFormats) {
     if (is_quick() && !f.zeros) continue;
