@@ -18,7 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CLASSES = ("LlamaConfig", "HookRegistry", "HookHandle", "Tensor", "LlamaForCausalLM", "Generation")
+CLASSES = (
+    "LlamaConfig",
+    "HookRegistry",
+    "HookHandle",
+    "Capture",
+    "Tensor",
+    "LlamaForCausalLM",
+    "Generation",
+)
 OPTIONS = {"python": ["-keyword", "-doxygen"], "java": ["-package", "infinilm"]}
 # Objects of the core: SWIG's own proxies are what they should be.
 PROXIES = ("infinilm::Device", "infinilm::Tensor")

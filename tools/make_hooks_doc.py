@@ -48,6 +48,26 @@ weights exist only where a hook matches them; that layer's attention is then com
 
 Keys and values are shown as they go into the KV cache. One of bfloat16 or int8 rounds what it takes up: `scores`, `weights`
 and what follows are computed from the rounded ones, and an edit is rounded like anything else.
+
+## Captures
+
+To keep values, no function is needed:
+
+```python
+with registry.capture("layer#_output") as residual:
+    model.generate(prompt, max_new_tokens=20)
+for value in residual:                        # in the order of the passes and of execution
+    print(value.name, value.layer_idx, value.step.step, value.tensor.shape)
+np.concatenate(residual["layer3_output"])     # one point's tensors, one for each pass: [all tokens, H]
+```
+
+A capture keeps what the hooks that were registered before it have left; any number of captures may have one name.
+`values()` gives all that it keeps, `take()` also lets go of it. It ends with the `with` block, with `remove()`, or when nobody holds it.
+`value.step.sequences` says which rows are whose. On a GPU `capture(name, to_cpu=True)` keeps copies on the CPU, which leave while the
+model runs on.
+
+Since a capture only reads, it costs less than a hook: no call of Python, and on a GPU decode steps stay recorded ([figures](cuda.md)).
+Where a hook watches the same model, or a capture wants scores or weights, steps run as they do for hooks.
 """
 
 

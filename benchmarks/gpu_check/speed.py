@@ -56,9 +56,12 @@ def _step_seconds(model: infinilm.LlamaForCausalLM, batch: int, **settings: Any)
     return statistics.median(times[_WARM:])
 
 
-def _prompt_seconds(model: infinilm.LlamaForCausalLM, prompt: int) -> float:
+def _prompt_seconds(
+    model: infinilm.LlamaForCausalLM, prompt: int, before: Callable[[], Any] = lambda: None
+) -> float:
     times = []
     for _ in range(6):
+        before()
         generation = _generation(model, 1, prompt, 2)
         start = time.perf_counter()
         generation.step()
@@ -96,6 +99,19 @@ def _hook_cost(
         return seconds() / plain - 1
     finally:
         model.set_hook_registry(infinilm.HookRegistry())
+
+
+def _capture_costs(name: str, model: infinilm.LlamaForCausalLM, step: float, prompt: float) -> None:
+    """The same without a callback: captures, of prompts only the last one's."""
+    registry = infinilm.HookRegistry()
+    model.set_hook_registry(registry)
+    for to_cpu in (False, True):
+        row = f"infinilm {name} one captured residual a layer{', to the CPU' if to_cpu else ''}"
+        with registry.capture("layer#_output", to_cpu):
+            _print(f"{row}, batch 1", cost=_step_seconds(model, 1) / step - 1)
+        with registry.capture("layer#_output", to_cpu) as capture:
+            seconds = _prompt_seconds(model, _LONG_PROMPT, before=capture.take)
+            _print(f"{row}, prompt of {_LONG_PROMPT}", cost=seconds / prompt - 1)
 
 
 def _hook_costs(name: str, model: infinilm.LlamaForCausalLM, step: float, prompt: float) -> None:
@@ -150,6 +166,7 @@ def _measure(name: str, directory: Path, label: str, options: dict[str, Any]) ->
     if label == "bf16":
         _print(f"infinilm {name} loading", seconds=loading)
         _hook_costs(name, model, plain, seconds)
+        _capture_costs(name, model, plain, seconds)
     del model
     gc.collect()
 

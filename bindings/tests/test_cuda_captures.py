@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from device_pair import IDS, Array, assert_close, pair
 from devices import IS_GUARDED, needs_cuda, needs_two
-from infinilm import HookRegistry, Tensor, engine, operations
+from infinilm import HookRegistry, LlamaForCausalLM, Tensor, engine, operations
 
 pytestmark = [needs_cuda, pytest.mark.filterwarnings("ignore:cuBLASLt")]
 
@@ -262,3 +262,101 @@ def test_non_blocking_in_other_directions() -> None:
 def test_non_blocking_between_devices() -> None:
     there = Tensor.from_numpy(np.arange(3, dtype=np.float32)).to("cuda:0")
     assert there.to("cuda:1", non_blocking=True).tolist() == [0, 1, 2]
+
+
+def captured_values(model: LlamaForCausalLM, name: str, steps: int, to_cpu: bool) -> list[Any]:
+    """What a capture keeps of a prompt and of steps after it: enough of them to be recorded."""
+    registry = HookRegistry()
+    model.set_hook_registry(registry)
+    cache = model.new_cache(2)
+    with registry.capture(name, to_cpu) as capture:
+        for ids in ([IDS, IDS[::-1]], *[[[i], [i + 7]] for i in range(steps)]):
+            model.forward(ids, cache)
+    model.set_hook_registry(None)
+    return capture.take()
+
+
+# All points but scores and weights, which are no part of recorded steps; and with them.
+@pytest.mark.parametrize("name", ["layer#_*put", "layer#_mlp*", "layer#_attention_[qkv]_*", "*norm",
+                                  "logits", "embed_tokens", "layer1_attention_weights", "*"])  # fmt: skip
+@pytest.mark.parametrize("to_cpu", [False, True])
+def test_a_capture_keeps_what_the_cpu_s_keeps(name: str, to_cpu: bool) -> None:
+    expected, found = (captured_values(model, name, 9, to_cpu) for model in pair(qk_norm=True))
+    assert [(v.name, v.layer_idx, repr(v.step)) for v in found] == [
+        (v.name, v.layer_idx, repr(v.step)) for v in expected
+    ]
+    for value, reference in zip(found, expected, strict=True):
+        assert (value.tensor.device == "cpu") == to_cpu, value
+        assert_close(value.tensor.numpy(), reference.tensor.numpy())
+
+
+def test_captures_leave_recorded_steps_as_they_are() -> None:
+    """The same bits as without, to the last step, whatever is captured in between; and what is kept stays."""
+    _, model = pair()
+    registry = HookRegistry()
+    model.set_hook_registry(registry)
+
+    def logits(*names: str) -> tuple[list[Array], list[Any], list[Array]]:
+        cache = model.new_cache()
+        captures = [registry.capture(name) for name in names]
+        found, then = [], []
+        for i in range(12):
+            found.append(model.forward([i], cache).numpy())
+            then += [v.tensor.numpy() for c in captures for v in c.values()[-2:]]
+        kept = [v for c in captures for v in c.values()]
+        return found, kept, then
+
+    plain, _, _ = logits()
+    for names in (("layer#_output",), ("layer0_output", "layer1_mlp"), ("layer#_output",), ()):
+        found, kept, then = logits(*names)
+        np.testing.assert_array_equal(found, plain)
+        seen = {array.tobytes() for array in then}
+        for value in kept:
+            assert value.tensor.numpy().tobytes() in seen
+
+
+def test_hooks_and_captures_by_turns() -> None:
+    """A hook that edits takes effect at the next step, and captures see what it leaves."""
+    on_cpu, on_cuda = pair()
+    results = []
+    for model in (on_cpu, on_cuda):
+        registry = HookRegistry()
+        model.set_hook_registry(registry)
+        capture = registry.capture("before_final_norm")
+        cache = model.new_cache()
+
+        def halve(name: str, tensor: Tensor, layer: int) -> None:
+            tensor.copy_from(np.array(tensor.numpy()) / 2)
+
+        for i in range(18):
+            if i % 6 == 4:
+                handle = registry.register_hook("layer1_output", halve)
+            if i % 6 == 5:
+                handle.remove()
+            model.forward([i], cache)
+        results.append([v.tensor.numpy() for v in capture])
+    for found, expected in zip(*results, strict=True):
+        assert_close(found, expected)
+
+
+def test_a_capture_added_and_removed_by_another_thread() -> None:
+    _, model = pair()
+    registry = HookRegistry()
+    model.set_hook_registry(registry)
+    plain = [model.forward([5]).numpy()]
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            with registry.capture("layer#_output"), registry.capture("layer#_mlp", to_cpu=True):
+                time.sleep(0.001)
+            registry.register_hook("layer0_mlp", lambda *_: None).remove()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert_close(model.forward([5]).numpy(), plain[0], 1e-6)
+    finally:
+        stop.set()
+        thread.join()

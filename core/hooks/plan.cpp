@@ -1,27 +1,24 @@
 #include "hooks/plan.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "base/nearest.hpp"
+#include "hooks/capture_store.hpp"
+#include "hooks/current_step.hpp"
 #include "infinilm/error.hpp"
 
 namespace infinilm {
 namespace {
 
-thread_local const StepInfo* running_step = nullptr;
+// What a frozen runner looks at instead of a registry's count.
+const std::atomic<std::size_t> kNone{0}, kSome{1};
 
-// Makes `info` the step of this thread, until the end of the scope (hooks may run another model).
-class StepScope {
- public:
-  explicit StepScope(const StepInfo& info) : outer_(std::exchange(running_step, &info)) {}
-  ~StepScope() { running_step = outer_; }
-  StepScope(const StepScope&) = delete;
-  StepScope& operator=(const StepScope&) = delete;
-
- private:
-  const StepInfo* outer_;
-};
+// A point whose shape is not that of the step's rows: a recorded step cannot hold it.
+bool varies(Point point) {
+  return point == Point::AttentionScores || point == Point::AttentionWeights;
+}
 
 // In the order of execution, which is that of point_index.
 std::vector<PointNames> names_of(const HookScope& scope) {
@@ -58,11 +55,6 @@ std::string unmatched_text(const std::string& registered, const std::vector<Poin
 
 }  // namespace
 
-const StepInfo& current_step() {
-  check<Error>(running_step != nullptr, "there is a current step only inside of a hook");
-  return *running_step;
-}
-
 PointNames::PointNames(const HookPointPattern& point, int layer, const std::string& prefix)
     : bare(point_name(point.name, layer)), full(BUILD_HOOK_PREFIX(prefix, bare)) {
   for (const std::string& pattern : point.aliases) {
@@ -87,15 +79,19 @@ HookPlan::HookPlan(const HookRegistry& registry, const HookScope& scope)
       num_layers_(scope.num_layers),
       calls_(point_count(scope.num_layers)) {
   const auto entries = registry.entries();
-  const std::vector<PointNames> names = names_of(scope);
-  for (std::size_t i = 0; i < names.size(); ++i) {
+  for_each_point(scope.num_layers, [&](Point point, int layer) {
+    const PointNames names(hook_point_table()[static_cast<std::size_t>(point)], layer,
+                           scope.prefix);
+    const std::size_t i = point_index(point, layer, num_layers_);
     for (const auto& entry : entries) {
-      std::string name = names[i].match(entry->name);
+      std::string name = names.match(entry->name);
       if (name.empty()) continue;
       calls_[i].push_back({entry, std::move(name)});
-      has_calls_ = true;
+      can_wait_ = can_wait_ && entry->is_capture() && !varies(point);
+      wants_on_cpu_ = wants_on_cpu_ || (entry->is_capture() && entry->store->to_cpu());
     }
-  }
+    if (!calls_[i].empty()) wanted_.push_back(i);
+  });
 }
 
 std::span<const HookPlan::Call> HookPlan::calls(Point point, int layer) const noexcept {
@@ -132,30 +128,60 @@ void HookConnection::warn_unmatched(Frontend& frontend) const {
   }
 }
 
+HookRunner::HookRunner(std::shared_ptr<HookConnection> connection, Frontend& frontend,
+                       StepInfo info)
+    : connection_(std::move(connection)), frontend_(frontend), info_(std::move(info)) {
+  thaw();
+}
+
 const HookPlan& HookRunner::current_plan() {
   // To make one may warn, and what hears that may register hooks.
-  while (!plan_ || plan_->generation() != connection_->registry()->generation()) {
+  while (!frozen_ && (!plan_ || plan_->generation() != connection_->registry()->generation())) {
     plan_ = connection_->plan(frontend_);
   }
   return *plan_;
 }
 
-void HookRunner::pause() {
-  static const auto nobody = std::make_shared<HookConnection>(nullptr, 0, "");
-  paused_ = std::exchange(connection_, nobody);
+bool HookRunner::freeze() {
+  const bool active = is_active();
+  if (active && !current_plan().can_wait()) return false;
+  frozen_ = true;
+  count_ = active ? &kSome : &kNone;
+  return true;
 }
 
-void HookRunner::resume() noexcept { connection_ = std::move(paused_); }
+void HookRunner::thaw() noexcept {
+  frozen_ = false;
+  count_ = connection_->registry() ? &connection_->registry()->count() : &kNone;
+}
+
+std::span<const std::size_t> HookRunner::wanted() {
+  return is_active() ? current_plan().wanted() : std::span<const std::size_t>();
+}
+
+bool HookRunner::wants_on_cpu() { return is_active() && current_plan().wants_on_cpu(); }
 
 void HookRunner::run(Point point, int layer, const Tensor& tensor) {
   std::vector<std::pair<std::shared_ptr<HookEntry>, std::string>> ready;
+  std::size_t writers = 0;  // up to the last entry that may write to the tensor
   for (const HookPlan::Call& call : calls(point, layer)) {
-    if (auto entry = call.entry.lock()) ready.emplace_back(std::move(entry), call.name);
+    auto entry = call.entry.lock();
+    if (!entry) continue;
+    ready.emplace_back(std::move(entry), call.name);
+    if (!ready.back().first->is_capture()) writers = ready.size();
   }
   const StepScope scope(info_);
-  for (const auto& [entry, name] : ready) {
-    entry->calls->fetch_add(1);
-    entry->callback(name, tensor, layer);
+  for (std::size_t i = 0; i < ready.size(); ++i) {
+    const auto& [entry, name] = ready[i];
+    entry->fire(name, entry->is_capture() && i < writers ? tensor.clone() : tensor, layer);
+  }
+}
+
+void HookRunner::keep(Point point, int layer, const Tensor& here, const Tensor& on_cpu) {
+  const StepScope scope(info_);
+  for (const HookPlan::Call& call : calls(point, layer)) {
+    const auto entry = call.entry.lock();
+    if (entry) entry->keep(call.name, entry->store->to_cpu() ? on_cpu : here, layer);
   }
 }
 

@@ -1,6 +1,7 @@
 // What a registry means for one model: its globs expanded once, and the runner that fires them.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -28,14 +29,19 @@ class HookPlan {
   HookPlan(const HookRegistry& registry, const HookScope& scope);
   std::uint64_t generation() const noexcept { return generation_; }
   std::span<const Call> calls(Point point, int layer) const noexcept;
-  // False if no registration matches any point of the model.
-  bool has_calls() const noexcept { return has_calls_; }
+  // The points that any registration matches, by point_index.
+  std::span<const std::size_t> wanted() const noexcept { return wanted_; }
+  // True if they are all captures, of points that do not change their shape from step to step.
+  bool can_wait() const noexcept { return can_wait_; }
+  bool wants_on_cpu() const noexcept { return wants_on_cpu_; }  // some capture does
 
  private:
   std::uint64_t generation_;
   std::size_t num_layers_;
   std::vector<std::vector<Call>> calls_;  // by point_index
-  bool has_calls_ = false;
+  std::vector<std::size_t> wanted_;
+  bool can_wait_ = true;
+  bool wants_on_cpu_ = false;
 };
 
 // What a point of a model of some scope is called.
@@ -55,8 +61,7 @@ class HookConnection {
   HookConnection(std::shared_ptr<HookRegistry> registry, std::size_t num_layers,
                  const std::string& prefix);
 
-  // The one test that is made at every point when no hook is set.
-  bool is_active() const noexcept { return registry_ && registry_->has_hooks(); }
+  // May be null.
   const std::shared_ptr<HookRegistry>& registry() const noexcept { return registry_; }
   const std::string& prefix() const noexcept { return scope_->prefix; }
 
@@ -76,43 +81,49 @@ class HookConnection {
 // The hooks of one forward pass. Follows changes of the registry from point to point.
 class HookRunner {
  public:
-  HookRunner(std::shared_ptr<HookConnection> connection, Frontend& frontend, StepInfo info)
-      : connection_(std::move(connection)), frontend_(frontend), info_(std::move(info)) {}
+  HookRunner(std::shared_ptr<HookConnection> connection, Frontend& frontend, StepInfo info);
 
   // True if somebody wants to see any point.
-  bool wants_any() {
-#ifdef INFINILM_NO_HOOKS
-    return false;
-#else
-    return connection_->is_active() && current_plan().has_calls();
-#endif
-  }
+  bool wants_any() { return is_active() && !current_plan().wanted().empty(); }
   // True if somebody wants to see `point` now.
   bool wants(Point point, int layer) {
-#ifdef INFINILM_NO_HOOKS
-    (void)point, (void)layer;
-    return false;
-#else
-    if (!connection_->is_active()) [[likely]]
+    if (!is_active()) [[likely]]
       return false;
     return !calls(point, layer).empty();
-#endif
   }
-  // Between these two nobody wants to see anything.
-  void pause();
-  void resume() noexcept;
   // Fires the callbacks of `point`, in the order of their registration.
   void run(Point point, int layer, const Tensor& tensor);
 
+  // From here to thaw() the registrations of now are what counts, whatever becomes of the registry, and captures are given what they
+  // keep when the step has ended. False, and nothing changes, if that cannot be: somebody has to see a point before the step goes
+  // on, or wants one that changes its shape from step to step.
+  bool freeze();
+  void thaw() noexcept;
+  // The points that anybody wants, by point_index, and whether any capture wants them on the CPU.
+  std::span<const std::size_t> wanted();
+  bool wants_on_cpu();
+  // Gives the captures of `point`, while frozen, what each keeps: `here`, or its copy on the CPU.
+  void keep(Point point, int layer, const Tensor& here, const Tensor& on_cpu);
+
  private:
+  // The one test that is made at every point when no hook is set.
+  bool is_active() const noexcept {
+#ifdef INFINILM_NO_HOOKS
+    return false;
+#else
+    return count_->load(std::memory_order_relaxed) != 0;
+#endif
+  }
   const HookPlan& current_plan();
   std::span<const HookPlan::Call> calls(Point point, int layer) {
     return current_plan().calls(point, layer);
   }
 
-  std::shared_ptr<HookConnection> connection_, paused_;
+  std::shared_ptr<HookConnection> connection_;
   Frontend& frontend_;
   StepInfo info_;
+  const std::atomic<std::size_t>* count_ = nullptr;  // of the registrations that count
+  bool frozen_ = false;
   std::shared_ptr<const HookPlan> plan_;
 };
 

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "hooks/capture_store.hpp"
+#include "hooks/current_step.hpp"
 #include "infinilm/error.hpp"
 #include "infinilm/hooks.hpp"
 
@@ -18,6 +20,27 @@ HookEntry::HookEntry(std::string n, HookCallback c)
       callback(std::move(c)),
       calls(std::make_shared<std::atomic<std::int64_t>>(0)) {
   live_entries.fetch_add(1, std::memory_order_relaxed);
+}
+
+HookEntry::HookEntry(std::string n, std::shared_ptr<CaptureStore> s)
+    : name(std::move(n)),
+      store(std::move(s)),
+      calls(std::make_shared<std::atomic<std::int64_t>>(0)) {
+  live_entries.fetch_add(1, std::memory_order_relaxed);
+}
+
+void HookEntry::fire(const std::string& point, const Tensor& tensor, int layer_idx) const {
+  if (is_capture()) {
+    return keep(point, store->to_cpu() ? tensor.to(Device(), true) : tensor, layer_idx);
+  }
+  calls->fetch_add(1);
+  callback(point, tensor, layer_idx);
+}
+
+void HookEntry::keep(const std::string& point, const Tensor& tensor, int layer_idx) const {
+  calls->fetch_add(1);
+  const StepInfo* step = running_step();
+  store->keep(Captured(point, layer_idx, tensor, step != nullptr ? *step : StepInfo()));
 }
 
 HookEntry::~HookEntry() { live_entries.fetch_sub(1, std::memory_order_relaxed); }
@@ -46,8 +69,9 @@ std::shared_ptr<HookHandle> HookRegistry::register_hook(const std::string& name,
   auto handle = std::make_shared<HookHandle>(weak_from_this(), entry);
   std::shared_ptr<HookEntry> old;  // dies after the unlock
   const std::lock_guard lock(mutex_);
-  const auto place = std::find_if(entries_.begin(), entries_.end(),
-                                  [&](const auto& e) { return e->name == name; });
+  const auto place = std::find_if(entries_.begin(), entries_.end(), [&](const auto& e) {
+    return e->name == name && !e->is_capture();
+  });
   if (place == entries_.end()) {
     entries_.push_back(std::move(entry));
   } else {
@@ -55,6 +79,16 @@ std::shared_ptr<HookHandle> HookRegistry::register_hook(const std::string& name,
   }
   changed();
   return handle;
+}
+
+std::shared_ptr<Capture> HookRegistry::capture(const std::string& name, bool to_cpu) {
+  check(!name.empty(), "a capture needs a name; HookRegistry cannot match the empty one");
+  auto entry = std::make_shared<HookEntry>(name, std::make_shared<CaptureStore>(to_cpu));
+  auto capture = std::make_shared<Capture>(weak_from_this(), entry);
+  const std::lock_guard lock(mutex_);
+  entries_.push_back(std::move(entry));
+  changed();
+  return capture;
 }
 
 void HookRegistry::clear() {
@@ -67,8 +101,8 @@ void HookRegistry::clear() {
 void HookRegistry::call_hook(const std::string& name, const Tensor& tensor, int layer_idx) {
   for (const auto& entry : entries()) {
     if (is_glob(entry->name) ? !glob_match(entry->name, name) : entry->name != name) continue;
-    entry->calls->fetch_add(1);
-    entry->callback(name, tensor, layer_idx);
+    // Who calls this may go on writing to the tensor.
+    entry->fire(name, entry->is_capture() ? tensor.clone() : tensor, layer_idx);
   }
 }
 

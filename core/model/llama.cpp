@@ -52,17 +52,20 @@ Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
                       const Shape& leading) const {
   Shape shape = leading;
   shape.push_back(static_cast<std::int64_t>(config_.vocab_size));
-  const auto body = [&](const RopeTables& rope) { return run(step, rope, logit_rows); };
+  const auto body = [&](const RopeTables& rope) {
+    Activation logits = run(step, rope, logit_rows);
+    if (step.wants(Point::Logits)) step.show(Point::Logits, -1, logits, leading, {logits.cols()});
+    return logits;
+  };
   if (ops_->can_record()) {
     step.poll();  // first: what hears it may set hooks
-    if (RecordedDecode::suits(step, logit_rows.size())) {
+    if (RecordedDecode::takes(step, logit_rows.size())) {
       return decode_.run(step, rotary_, body).reshape(shape);
     }
   }
   ops_->begin_step(step.batch.ids, step.batch.sequences);
   Activation angles = step.make(2 * rotary_.half());
   Activation logits = body(rotary_.tables(*ops_, step.batch.sequences, angles.view()));
-  if (step.wants(Point::Logits)) step.show(Point::Logits, -1, logits, leading, {logits.cols()});
   return logits.deliver(shape);
 }
 

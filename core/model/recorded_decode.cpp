@@ -13,7 +13,9 @@ constexpr std::size_t kMostEntries = 8;
 // A step works in another arena as long as this lives.
 class Inside {
  public:
-  Inside(Step& step, Arena& arena) : step_(step) { step_.work_in(arena); }
+  Inside(Step& step, Arena& arena, std::vector<Shown>& shown) : step_(step) {
+    step_.work_in(arena, shown);
+  }
   ~Inside() { step_.work_outside(); }
   Inside(const Inside&) = delete;
   Inside& operator=(const Inside&) = delete;
@@ -25,23 +27,32 @@ class Inside {
 }  // namespace
 
 struct RecordedDecode::Entry {
-  std::int64_t rows;
-  DataType kv_dtype;
-  std::mutex mutex;  // guards what follows; held while it is used
+  const std::int64_t rows;
+  const DataType kv_dtype;
+  const std::vector<std::size_t> captured;  // by point_index
+  std::mutex mutex;                         // guards what follows; held while it is used
   int steps = 0;
   std::unique_ptr<Arena> arena;
   Activation angles, logits;
+  std::vector<Shown> shown;
   std::unique_ptr<Ops::Recording> recording;  // is dropped before the memory that it uses
 
-  Entry(std::int64_t r, DataType dtype) : rows(r), kv_dtype(dtype) {}
+  explicit Entry(Step& step)
+      : rows(step.batch.rows()),
+        kv_dtype(step.batch.kv.dtype),
+        captured(step.wanted().begin(), step.wanted().end()) {}
+  bool suits(Step& step) const {
+    return rows == step.batch.rows() && kv_dtype == step.batch.kv.dtype &&
+           std::ranges::equal(captured, step.wanted());
+  }
 };
 
 RecordedDecode::RecordedDecode(std::shared_ptr<Ops> ops) : ops_(std::move(ops)) {}
 RecordedDecode::~RecordedDecode() = default;
 
-bool RecordedDecode::suits(Step& step, std::size_t logit_rows) {
+bool RecordedDecode::takes(Step& step, std::size_t logit_rows) {
   const auto rows = static_cast<std::size_t>(step.batch.rows());
-  return !step.is_watched() && rows == step.batch.sequences.size() && rows == logit_rows;
+  return rows == step.batch.sequences.size() && rows == logit_rows && step.freeze_hooks();
 }
 
 void RecordedDecode::forget() {
@@ -50,17 +61,16 @@ void RecordedDecode::forget() {
   all.swap(entries_);
 }
 
-std::shared_ptr<RecordedDecode::Entry> RecordedDecode::entry_for(const Step& step) {
+std::shared_ptr<RecordedDecode::Entry> RecordedDecode::entry_for(Step& step) {
   const std::lock_guard lock(mutex_);
-  const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const auto& entry) {
-    return entry->rows == step.batch.rows() && entry->kv_dtype == step.batch.kv.dtype;
-  });
+  const auto found = std::find_if(entries_.begin(), entries_.end(),
+                                  [&](const auto& entry) { return entry->suits(step); });
   if (found != entries_.end()) {
     std::rotate(found, found + 1, entries_.end());
     return entries_.back();
   }
   if (entries_.size() == kMostEntries) entries_.erase(entries_.begin());
-  entries_.push_back(std::make_shared<Entry>(step.batch.rows(), step.batch.kv.dtype));
+  entries_.push_back(std::make_shared<Entry>(step));
   return entries_.back();
 }
 
@@ -70,7 +80,7 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
   const std::lock_guard lock(entry->mutex);
   Entry& e = *entry;
   if (!e.arena) e.arena = std::make_unique<Arena>(ops_, Arena::Idle::Kept);
-  const Inside inside(step, *e.arena);
+  const Inside inside(step, *e.arena, e.shown);
   if (e.steps == 0) e.angles = step.make(2 * rotary.half());
   const RopeTables rope = rotary.tables(step.ops, step.batch.sequences, e.angles.view());
   const auto replay = [&] {
@@ -81,12 +91,14 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
     if (e.recording) e.steps = 1;
     e.recording.reset();
     const auto ask = [&] {
+      e.shown.clear();
       step.ops.begin_step(step.batch.ids, step.batch.sequences);
       e.logits = body(rope);
     };
     if (++e.steps > kStepsBefore) e.recording = step.ops.record(ask);
     if (!replay()) ask();
   }
+  step.deliver(e.shown);
   Activation copy(step.own_arena(), step.ops, e.logits.rows(), e.logits.cols());
   step.ops.copy(e.logits.view(), copy.fresh());
   return copy.deliver({e.logits.rows(), e.logits.cols()});

@@ -14,15 +14,15 @@
 
 namespace infinilm {
 
-// One for each number of sequences and kind of cache, made when such steps have come a few times. A recording works in an
+// One for each number of sequences, kind of cache and set of captured points, made when such steps have come a few times. A recording works in an
 // arena of its own, whose memory nobody else ever sees. Thread-safe.
 class RecordedDecode {
  public:
   explicit RecordedDecode(std::shared_ptr<Ops> ops);
   ~RecordedDecode();
 
-  // One token for each sequence, logits of each, and nobody who watches.
-  static bool suits(Step& step, std::size_t logit_rows);
+  // True for one token for each sequence, logits of each, and nobody who watches but captures; then hooks are frozen until it has run.
+  static bool takes(Step& step, std::size_t logit_rows);
   // `body` runs such a step on tables of the device and gives its logits. Returns a copy of them.
   Tensor run(Step& step, const RotaryEmbedding& rotary,
              const std::function<Activation(const RopeTables&)>& body);
@@ -31,7 +31,7 @@ class RecordedDecode {
 
  private:
   struct Entry;
-  std::shared_ptr<Entry> entry_for(const Step& step);
+  std::shared_ptr<Entry> entry_for(Step& step);
 
   std::shared_ptr<Ops> ops_;
   std::mutex mutex_;                             // guards entries_

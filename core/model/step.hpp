@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "hooks/plan.hpp"
@@ -27,6 +28,14 @@ struct Batch {
   std::int64_t longest() const noexcept;
 };
 
+// What a hook point holds, for who can wait: [rows, cols], shown as the step's leading dimensions and `trailing`.
+struct Shown {
+  Point point;
+  int layer;
+  Tensor tensor;
+  Shape trailing;
+};
+
 class Step {
  public:
   Step(Ops& device_ops, Arena& buffers, Batch rows_of_all, HookRunner hook_runner,
@@ -40,20 +49,26 @@ class Step {
   Activation make(std::int64_t rows, std::int64_t cols) {
     return Activation(*arena_, ops, rows, cols);
   }
-  // From here on values are made in another arena, for what is to be run again: nobody watches, nor is asked whether to go on,
-  // until the old one is used again.
-  void work_in(Arena& arena) {
-    hooks_.pause();
+  // From here on hooks and captures are those of now, and nobody is called. False, and nothing changes, if anybody has to see
+  // anything before the step has ended.
+  bool freeze_hooks() { return hooks_.freeze(); }
+  // Where captures are, by point_index.
+  std::span<const std::size_t> wanted() { return hooks_.wanted(); }
+  // From here on, once hooks are frozen, values are made in another arena, for what is to be run again: nobody is asked whether to
+  // go on, and what captures want is noted in `shown`.
+  void work_in(Arena& arena, std::vector<Shown>& shown) {
     arena_ = &arena;
+    shown_ = &shown;
   }
   void work_outside() noexcept {
     arena_ = &own_arena_;
-    hooks_.resume();
+    shown_ = nullptr;
+    hooks_.thaw();
   }
+  // Gives captures copies of what was noted; before working outside again.
+  void deliver(std::span<const Shown> shown);
   Arena& own_arena() noexcept { return own_arena_; }
 
-  // True if there are hooks on any of its points.
-  bool is_watched() { return hooks_.wants_any(); }
   bool wants(Point point, int layer = -1) { return hooks_.wants(point, layer); }
 
   // A hook point: shows `x` to whoever asked, as [leading…, trailing…]; does nothing else if nobody did.
@@ -71,6 +86,7 @@ class Step {
  private:
   Arena& own_arena_;
   Arena* arena_ = &own_arena_;
+  std::vector<Shown>* shown_ = nullptr;  // where points are noted instead
   HookRunner hooks_;
   Frontend& frontend_;
 };

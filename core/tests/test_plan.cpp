@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "hooks/plan.hpp"
+#include "infinilm/capture.hpp"
 #include "infinilm/error.hpp"
 #include "tests/check.hpp"
 
@@ -131,4 +132,49 @@ TEST(the_step_is_known_inside_of_a_hook_only) {
   Model(registry).run(frontend);
   CHECK(step == 7);
   CHECK_THROWS(Error, "inside of a hook", current_step());
+}
+
+TEST(captures_can_be_given_what_they_keep_later) {
+  auto registry = std::make_shared<HookRegistry>();
+  Recorder frontend;
+  const Model model(registry);
+  HookRunner runner(model.connection, frontend, StepInfo{7, {}});
+  CHECK(runner.freeze());  // nobody watches
+  CHECK(runner.wanted().empty());
+  const auto here = registry->capture("layer#_output"),
+             there = registry->capture("layer1_output", true);
+  CHECK(!runner.wants(Point::LayerOutput, 1));  // not as long as it is frozen
+  runner.thaw();
+  CHECK(runner.wants(Point::LayerOutput, 1));
+
+  CHECK(runner.freeze());
+  CHECK(runner.wanted().size() == 2 && runner.wants_on_cpu());
+  registry->register_hook("layer1_output", [](auto&&...) { CHECK(false); });
+  const Tensor one = Tensor::empty({1}), other = Tensor::empty({2});
+  runner.keep(Point::LayerOutput, 1, one, other);
+  there->remove();
+  runner.keep(Point::LayerOutput, 1, one, other);
+  runner.thaw();
+  CHECK(here->calls() == 2 && there->calls() == 1);
+  CHECK(here->take().front().tensor().shape() == Shape{1});
+  CHECK(there->values().front().tensor().shape() == Shape{2});
+  CHECK(there->values().front().step().step == 7 && here->values().empty());
+}
+
+TEST(what_has_to_be_seen_at_once_does_not_freeze) {
+  auto registry = std::make_shared<HookRegistry>();
+  Recorder frontend;
+  const Model model(registry);
+  HookRunner runner(model.connection, frontend, StepInfo{});
+  const auto capture = registry->capture("layer0_mlp");
+  CHECK(runner.freeze());
+  runner.thaw();
+  const auto weights = registry->capture("layer0_attention_weights");
+  CHECK(!runner.freeze());
+  weights->remove();
+  const auto handle = registry->register_hook("logits", [](auto&&...) {});
+  CHECK(!runner.freeze());
+  CHECK(runner.wants(Point::Logits, -1));
+  handle->remove();
+  CHECK(runner.freeze());
 }

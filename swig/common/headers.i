@@ -1,5 +1,6 @@
 // The core's public headers, for the wrapper's C++. Comes before anything that uses them.
 %{
+#include "infinilm/capture.hpp"
 #include "infinilm/ceilings.hpp"
 #include "infinilm/checkpoint.hpp"
 #include "infinilm/config.hpp"

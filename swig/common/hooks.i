@@ -1,11 +1,13 @@
 // Hooks: the registry, its handles, and the step that a callback runs in.
 %shared_ptr(infinilm::HookRegistry)
 %shared_ptr(infinilm::HookHandle)
+%shared_ptr(infinilm::Capture)
 
 %ignore infinilm::HookEntry;
 %ignore infinilm::HookHandle::HookHandle;
 %ignore infinilm::HookRegistry::entries;
 %ignore infinilm::HookRegistry::generation;
+%ignore infinilm::HookRegistry::count;
 %ignore infinilm::HookRegistry::attach;
 %ignore infinilm::HookRegistry::scopes;
 %ignore infinilm::HookScope;
@@ -42,6 +44,16 @@ INFINILM_ATTRIBUTE(HookHandle, bool, active, active, "False once it was removed,
 %feature("docstring") infinilm::StepInfo "The forward pass that a hook is called from: its number and its sequences.";
 %warnfilter(401) infinilm::HookRegistry;  // its base serves C++ only
 %include "infinilm/hooks.hpp"
+
+%ignore infinilm::Capture::Capture;
+%nodefaultctor infinilm::Captured;
+%ignore infinilm::Captured::Captured;
+INFINILM_ATTRIBUTE(Captured, std::string, name, name, "The point, or the alias that the capture was asked for.")
+INFINILM_ATTRIBUTE(Captured, int, layer_idx, layer_idx, "Index of the layer, -1 where there is none.")
+INFINILM_ATTRIBUTE(Capture, std::int64_t, calls, calls, "How many values it has been given.")
+INFINILM_ATTRIBUTE(Capture, std::string, name, name, "The name it was asked for.")
+INFINILM_ATTRIBUTE(Capture, bool, active, active, "False once it was removed or cleared.")
+%include "infinilm/capture.hpp"
 %inline %{
 namespace infinilm_swig {
 /// The sequences of the forward pass that is running on this thread. Only inside of a hook.

@@ -161,6 +161,7 @@ INFINILM_JAVA_MAP(Tensor, Values.tensorPair($javainput), Values.tensorMap($jnica
 %typemap(out) const std::vector<infinilm::Class>&, std::vector<infinilm::Class>* { $result = infinilm_java::cells_of(jenv, *$1); }
 %typemap(javaout) std::vector<infinilm::Class>, const std::vector<infinilm::Class>&, std::vector<infinilm::Class>* { return Values.objects($jnicall, Class::new); }
 %enddef
+INFINILM_JAVA_CELLS(Captured)
 INFINILM_JAVA_CELLS(CudaDevice)
 INFINILM_JAVA_CELLS(HookPoint)
 INFINILM_JAVA_CELLS(HookPointPattern)

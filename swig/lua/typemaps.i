@@ -76,6 +76,7 @@ INFINILM_LUA_IN(to_value, infinilm::Tensor)
 INFINILM_LUA_OUT(infinilm::Tensor)
 INFINILM_LUA_VALUE(std::vector<infinilm::Tensor>)
 INFINILM_LUA_VALUE(std::map<std::string, infinilm::Tensor>)
+INFINILM_LUA_OUT(std::vector<infinilm::Captured>)
 INFINILM_LUA_OUT(std::vector<infinilm::CudaDevice>)
 INFINILM_LUA_OUT(std::vector<infinilm::HookPoint>)
 INFINILM_LUA_OUT(std::vector<infinilm::HookPointPattern>)
@@ -95,6 +96,9 @@ void push_copy(lua_State* L, const Value& value, swig_type_info* type) {
 void from_value(lua_State* L, const infinilm::Tensor& value) {
   account_for(L, value);
   push_copy(L, value, SWIGTYPE_p_infinilm__Tensor);
+}
+void from_value(lua_State* L, const infinilm::Captured& value) {
+  push_copy(L, value, SWIGTYPE_p_infinilm__Captured);
 }
 void from_value(lua_State* L, const infinilm::CudaDevice& value) {
   push_copy(L, value, SWIGTYPE_p_infinilm__CudaDevice);

@@ -14,6 +14,7 @@ INFINILM_PY_IN(infinilm::Device, to_value, "typing.Union[Device, str]")
 INFINILM_PY_IN(infinilm::Tensor, to_value, "Tensor")
 INFINILM_PY_VALUE(std::vector<infinilm::Tensor>, "list[Tensor]")
 INFINILM_PY_VALUE(%arg(std::map<std::string, infinilm::Tensor>), "dict[str, Tensor]")
+INFINILM_PY_OUT(std::vector<infinilm::Captured>, from_value)
 INFINILM_PY_OUT(std::vector<infinilm::CudaDevice>, from_value)
 INFINILM_PY_OUT(std::vector<infinilm::HookPoint>, from_value)
 INFINILM_PY_OUT(std::vector<infinilm::HookPointPattern>, from_value)
@@ -23,6 +24,7 @@ INFINILM_PY_OUT(std::vector<infinilm::StepSequence>, from_value)
   $result = infinilm_py::from_value(*$1);
   if (!$result) SWIG_fail;
 }
+%typemap(pytyping) std::vector<infinilm::Captured> "list[Captured]"
 %typemap(pytyping) std::vector<infinilm::CudaDevice> "list[CudaDevice]"
 %typemap(pytyping) std::vector<infinilm::HookPoint> "list[HookPoint]"
 %typemap(pytyping) const std::vector<infinilm::HookPointPattern>& "list[HookPointPattern]"
@@ -38,6 +40,9 @@ PyObject* new_proxy(const Value& value, swig_type_info* type) {
 }
 PyObject* from_value(const infinilm::Tensor& value) {
   return new_proxy(value, SWIGTYPE_p_infinilm__Tensor);
+}
+PyObject* from_value(const infinilm::Captured& value) {
+  return new_proxy(value, SWIGTYPE_p_infinilm__Captured);
 }
 PyObject* from_value(const infinilm::CudaDevice& value) {
   return new_proxy(value, SWIGTYPE_p_infinilm__CudaDevice);

@@ -25,6 +25,8 @@ INFINILM_PY_BASE(LlamaConfig, "infinilm._configs.LlamaConfigMethods")
 INFINILM_PY_BASE(GenerationConfig, "infinilm._configs.GenerationConfigMethods")
 INFINILM_PY_BASE(HookRegistry, "infinilm._hooks.HookRegistryMethods")
 INFINILM_PY_BASE(HookHandle, "infinilm._hooks.Readable")
+INFINILM_PY_BASE(Capture, "infinilm._hooks.CaptureMethods")
+INFINILM_PY_BASE(Captured, "infinilm._hooks.CapturedMethods")
 INFINILM_PY_BASE(HookPoint, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(HookPointPattern, "infinilm._hooks.Readable")
 INFINILM_PY_BASE(ParameterInfo, "infinilm._hooks.Readable")
@@ -49,6 +51,9 @@ INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
 %rename(_rope_scaling_json) infinilm::LlamaConfig::rope_scaling_json;
 %rename(_set_rope_scaling_json) infinilm::LlamaConfig::set_rope_scaling_json;
 %rename(_head_dim_is_set) infinilm::LlamaConfig::head_dim_is_set;
+%rename(_capture) infinilm::HookRegistry::capture;
+%rename(_tensor) infinilm::Captured::tensor;
+%rename(_step) infinilm::Captured::step;
 %rename(_register_hook) infinilm::HookRegistry::register_hook;
 %rename(__len__) infinilm::HookRegistry::size;
 %rename(_hook_points) infinilm_swig::hook_points;

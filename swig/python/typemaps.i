@@ -80,6 +80,7 @@ INFINILM_PY_OUT(infinilm::Shape, from_shape)
 %typemap(pytyping) SWIGTYPE "$&pytypename"
 %typemap(pytyping) SWIGTYPE *, SWIGTYPE & "$pytypename"
 %typemap(pytyping) PyObject * "typing.Any"
+%typemap(pytyping) std::shared_ptr<infinilm::Capture> "Capture"
 %typemap(pytyping) std::shared_ptr<infinilm::HookHandle> "HookHandle"
 %typemap(pytyping) std::shared_ptr<infinilm::HookRegistry> "typing.Optional[HookRegistry]"
 %typemap(pytyping) std::shared_ptr<infinilm::LlamaForCausalLM> "LlamaForCausalLM"

@@ -25,6 +25,21 @@ function TestHooks:test_a_closure_hears_name_tensor_and_layer()
   lu.assertEquals(handle.name, "layer1_mlp")
 end
 
+function TestHooks:test_a_capture_keeps_values_without_a_closure()
+  local capture = self.registry:capture("layer#_mlp")
+  model:forward(PROMPT)
+  model:forward(PROMPT)
+  local values = capture:take()
+  lu.assertEquals({ #values, values[1].name, values[8].layer_idx, capture.calls }, { 8, "layer0_mlp", 3, 8 })
+  lu.assertEquals(values[1]:tensor():totable(), values[5]:tensor():totable())
+  lu.assertEquals(values[5]:step().step - values[1]:step().step, 1)
+  lu.assertEquals(#capture:values(), 0)
+  capture:remove()
+  model:forward(PROMPT)
+  lu.assertEquals({ #capture:values(), capture.active, self.registry:has_hooks() }, { 0, false, false })
+  lu.assertErrorMsgContains("a capture needs a name", self.registry.capture, self.registry, "")
+end
+
 function TestHooks:test_globs_and_aliases()
   local names = {}
   local function note(name) names[#names + 1] = name end

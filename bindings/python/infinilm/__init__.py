@@ -13,6 +13,8 @@ from typing import Any
 from infinilm import _cuda, engine
 from infinilm.dtypes import DataType
 from infinilm.engine import (
+    Capture,
+    Captured,
     CudaDevice,
     Device,
     GenerationConfig,
@@ -63,6 +65,8 @@ __all__ = [  # noqa: RUF022  # in the order of a reader's interest
     "KvCache",
     "HookRegistry",
     "HookHandle",
+    "Capture",
+    "Captured",
     "HookPoint",
     "StepInfo",
     "StepSequence",
@@ -90,6 +94,8 @@ get_num_threads = num_threads
 _cuda.find_libraries()
 
 for _class in (
+    Capture,
+    Captured,
     CudaDevice,
     Device,
     GenerationConfig,

@@ -3,6 +3,12 @@
 from infinilm import engine as engine
 from infinilm.dtypes import DataType as DataType
 from infinilm.engine import (
+    Capture as Capture,
+)
+from infinilm.engine import (
+    Captured as Captured,
+)
+from infinilm.engine import (
     CudaDevice as CudaDevice,
 )
 from infinilm.engine import (
@@ -100,6 +106,8 @@ __all__ = [  # noqa: RUF022  # in the order of a reader's interest
     "KvCache",
     "HookRegistry",
     "HookHandle",
+    "Capture",
+    "Captured",
     "HookPoint",
     "StepInfo",
     "StepSequence",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from infinilm._slots import Slot, check_callable
 
 if TYPE_CHECKING:
     import os
+    import types
 
     from infinilm.engine import (
+        Capture,
+        Captured,
         HookHandle,
         HookRegistry,
         KvCache,
         LlamaForCausalLM,
         Quantization,
+        StepInfo,
         Tensor,
     )
 
@@ -65,8 +69,80 @@ class HookRegistryMethods:
             raise
         return handle
 
+    def capture(self, name: str, to_cpu: bool = False) -> Capture:
+        """Keep what the points hold that ``name`` matches, pass after pass, without a callback.
+
+        ``name`` is as in ``register_hook``; one name may have any number of captures. What is kept is what hooks
+        registered before this left there. ``to_cpu`` keeps copies on the CPU, which leave a GPU while the model runs
+        on. Since a capture only reads, steps that nobody else watches stay as fast as they are without (on a GPU they
+        stay recorded); but scores and weights of attention cost what they cost a hook.
+
+        >>> import infinilm
+        >>> model, tokenizer = infinilm.load(infinilm.sample_model())
+        >>> registry = infinilm.HookRegistry()
+        >>> model.set_hook_registry(registry)
+        >>> with registry.capture("layer#_output") as captured:
+        ...     logits = model.forward(tokenizer.encode("ROMEO:"))
+        >>> [tensor.shape for tensor in captured["layer0_output"]]
+        [(3, 192)]
+
+        It ends with the ``with`` block, with ``remove()``, or when nobody holds it any more. ValueError for an empty
+        name.
+        """
+        capture: Capture = self._capture(name, to_cpu)  # type: ignore[attr-defined]
+        return capture
+
     def _represent(self) -> str:
         return f"HookRegistry({self.names()})"  # type: ignore[attr-defined]
+
+
+class CaptureMethods(Readable):
+    """The Python side of Capture."""
+
+    def __enter__(self) -> Capture:
+        return self  # type: ignore[return-value]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        self.remove()  # type: ignore[attr-defined]
+
+    def __iter__(self) -> Iterator[Captured]:
+        return iter(self.values())  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return len(self.values())  # type: ignore[attr-defined]
+
+    def __getitem__(self, name: str) -> list[Tensor]:
+        """Return the tensors of one point, in the order of the passes. KeyError if it keeps none of that name."""
+        values = self.values()  # type: ignore[attr-defined]
+        tensors = [value.tensor for value in values if value.name == name]
+        if not tensors:
+            names = ", ".join(dict.fromkeys(repr(value.name) for value in values)) or "none"
+            raise KeyError(f"nothing captured of {name!r}; there is {names}")
+        return tensors
+
+
+class CapturedMethods:
+    """The Python side of Captured."""
+
+    @property
+    def tensor(self) -> Tensor:
+        """The values, float32; the engine never writes to them again."""
+        tensor: Tensor = self._tensor()  # type: ignore[attr-defined]
+        return tensor
+
+    @property
+    def step(self) -> StepInfo:
+        """The pass, and which rows are whose."""
+        step: StepInfo = self._step()  # type: ignore[attr-defined]
+        return step
+
+    def _represent(self) -> str:
+        return f"<Captured {self.name} {self.tensor.shape} of pass {self.step.step}>"  # type: ignore[attr-defined]
 
 
 class KvCacheMethods:

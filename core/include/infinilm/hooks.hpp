@@ -21,20 +21,31 @@ namespace infinilm {
 using HookCallback =
     std::function<void(const std::string& name, const Tensor& tensor, int layer_idx)>;
 
-/// One registration. Never changed once made, except by its counters.
+class CaptureStore;
+
+/// One registration: a callback, or a capture. Never changed once made, except by its counters.
 struct HookEntry {
   HookEntry(std::string name, HookCallback callback);
+  HookEntry(std::string name, std::shared_ptr<CaptureStore> store);
   ~HookEntry();
   HookEntry(const HookEntry&) = delete;
   HookEntry& operator=(const HookEntry&) = delete;
 
+  /// Shows it what a point holds, as a callback gets it.
+  void fire(const std::string& point, const Tensor& tensor, int layer_idx) const;
+  /// Gives a capture what it keeps: `tensor`, which is where it wants it.
+  void keep(const std::string& point, const Tensor& tensor, int layer_idx) const;
+  bool is_capture() const noexcept { return store != nullptr; }
+
   const std::string name;
-  const HookCallback callback;
+  const HookCallback callback;                ///< null for a capture
+  const std::shared_ptr<CaptureStore> store;  ///< null for a callback
   /// How often it has fired; shared with the handle, which outlives the entry.
   const std::shared_ptr<std::atomic<std::int64_t>> calls;
   std::atomic<bool> warned{false};  ///< that it matches nothing
 };
 
+class Capture;
 class HookRegistry;
 
 /// What `register_hook` returns. Keeps neither the registry nor the callback alive.
@@ -68,6 +79,10 @@ class HookRegistry : public std::enable_shared_from_this<HookRegistry> {
   /// fnmatch, and `#` for a number. The same name again replaces the callback and keeps its place.
   /// Throws ValueError for an empty name or a null callback.
   std::shared_ptr<HookHandle> register_hook(const std::string& name, HookCallback callback);
+  /// Keeps what the points hold that `name` matches, as hooks registered before this left it; with `to_cpu` as copies on the CPU,
+  /// which leave a device while the model runs on. A name may have any number of captures. ValueError for an empty name.
+  std::shared_ptr<Capture> capture(const std::string& name, bool to_cpu = false);
+  /// Takes out all hooks and captures; what these have kept stays theirs.
   void clear();
   bool has_hooks() const noexcept { return count_.load(std::memory_order_relaxed) != 0; }
   /// Fires every registration that matches `name`, in order.
@@ -78,6 +93,7 @@ class HookRegistry : public std::enable_shared_from_this<HookRegistry> {
   /// For plans: the registrations now, and a number that changes with every change of them.
   std::vector<std::shared_ptr<HookEntry>> entries() const;
   std::uint64_t generation() const noexcept { return generation_.load(std::memory_order_acquire); }
+  const std::atomic<std::size_t>& count() const noexcept { return count_; }
   /// The models that the registry is attached to; a scope that has died is gone from the list.
   void attach(std::weak_ptr<const HookScope> scope);
   std::vector<std::shared_ptr<const HookScope>> scopes() const;

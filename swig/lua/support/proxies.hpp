@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <string>
 
+#include "infinilm/capture.hpp"
 #include "infinilm/hooks.hpp"
 #include "infinilm/model.hpp"
 #include "infinilm/tensor.hpp"
@@ -76,6 +77,7 @@ inline void account_for(lua_State* L, const infinilm::Tensor& tensor) {
 
 // A userdata of its own for a copy of the value.
 void from_value(lua_State* L, const infinilm::Tensor& value);
+void from_value(lua_State* L, const infinilm::Captured& value);
 void from_value(lua_State* L, const infinilm::CudaDevice& value);
 void from_value(lua_State* L, const infinilm::HookPoint& value);
 void from_value(lua_State* L, const infinilm::HookPointPattern& value);

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "infinilm/capture.hpp"
 #include "infinilm/hooks.hpp"
 #include "infinilm/model.hpp"
 #include "infinilm/tensor.hpp"
@@ -13,6 +14,7 @@ namespace infinilm_py {
 
 // A proxy of its own for a copy of the value.
 PyObject* from_value(const infinilm::Tensor& value);
+PyObject* from_value(const infinilm::Captured& value);
 PyObject* from_value(const infinilm::CudaDevice& value);
 PyObject* from_value(const infinilm::HookPoint& value);
 PyObject* from_value(const infinilm::HookPointPattern& value);

@@ -47,6 +47,25 @@ class HooksTest {
   }
 
   @Test
+  void capturesKeepValuesWithoutALambda() {
+    Capture capture = registry.capture("layer#_mlp");
+    model.forward(PROMPT);
+    model.forward(PROMPT);
+    List<Captured> values = capture.take();
+    assertEquals(8, values.size());
+    assertEquals("layer3_mlp", values.get(7).getName());
+    assertEquals(3, values.get(7).getLayerIdx());
+    assertArrayEquals(values.get(0).tensor().toFloats(), values.get(4).tensor().toFloats());
+    assertEquals(1, values.get(4).step().getStep() - values.get(0).step().getStep());
+    assertTrue(capture.values().isEmpty());
+    capture.remove();
+    model.forward(PROMPT);
+    assertTrue(capture.values().isEmpty());
+    assertFalse(capture.getActive());
+    assertThrows(ValueError.class, () -> registry.capture(""));
+  }
+
+  @Test
   void globsAliasesAndPrefixes() {
     List<String> names = new ArrayList<>();
     registry.registerHook("layer#_mlp", (name, tensor, layer) -> names.add(name));

@@ -1,0 +1,40 @@
+// Where a capture's values lie: written by the passes of any thread, read by whoever holds the capture.
+#pragma once
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "infinilm/capture.hpp"
+
+namespace infinilm {
+
+class CaptureStore {
+ public:
+  explicit CaptureStore(bool to_cpu) : to_cpu_(to_cpu) {}
+  // Whether it keeps copies on the CPU, which leave the device while the model runs on.
+  bool to_cpu() const noexcept { return to_cpu_; }
+
+  // `tensor` is where it is to be kept, and nobody writes to it any more.
+  void keep(Captured value) {
+    const std::lock_guard lock(mutex_);
+    values_.push_back(std::move(value));
+  }
+  std::vector<Captured> values() const {
+    const std::lock_guard lock(mutex_);
+    return values_;
+  }
+  std::vector<Captured> take() {
+    std::vector<Captured> taken;
+    const std::lock_guard lock(mutex_);
+    taken.swap(values_);
+    return taken;
+  }
+
+ private:
+  const bool to_cpu_;
+  mutable std::mutex mutex_;
+  std::vector<Captured> values_;
+};
+
+}  // namespace infinilm
