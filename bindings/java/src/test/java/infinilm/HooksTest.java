@@ -62,7 +62,7 @@ class HooksTest {
     model.forward(PROMPT);
     assertTrue(capture.values().isEmpty());
     assertFalse(capture.getActive());
-    assertThrows(ValueError.class, () -> registry.capture(""));
+    assertThrows(IllegalArgumentException.class, () -> registry.capture(""));
   }
 
   @Test
