@@ -6,13 +6,14 @@
 namespace infinilm::cuda {
 namespace {
 
-constexpr int kTensorRows = 64, kTensorDecodeRows = 16;
+constexpr int kWideRows = 128, kTensorRows = 64, kTensorDecodeRows = 16;
 // To merge splits takes tensor cores longer than to go through so many blocks of the cache.
 constexpr int kLeastBlocks = 4;
 
-int tile_rows(const AttentionShape& shape, bool one_row_each) {
+int tile_rows(const Context& context, const AttentionShape& shape, bool one_row_each) {
   if (!has_tensor_attention(shape)) return kFloatRows;
-  return one_row_each ? kTensorDecodeRows : kTensorRows;
+  if (one_row_each) return kTensorDecodeRows;
+  return has_wide_attention(context, shape) ? kWideRows : kTensorRows;
 }
 
 }  // namespace
@@ -27,16 +28,16 @@ bool can_rotate(const AttentionShape& shape, bool one_row_each) {
   return !one_row_each && has_tensor_attention(shape);
 }
 
-int tile_tokens(const AttentionShape& shape, bool one_row_each) {
+int tile_tokens(const Context& context, const AttentionShape& shape, bool one_row_each) {
   if (one_row_each) return 1;
   const auto group = static_cast<int>(shape.heads / shape.kv_heads);
-  return std::max(1, tile_rows(shape, one_row_each) / group);
+  return std::max(1, tile_rows(context, shape, one_row_each) / group);
 }
 
 void attention(Context& context, const AttentionCall& call, SplitMemory& memory) {
   if (call.tile_count == 0) return;
   const AttentionShape& shape = call.shape;
-  const int rows = tile_rows(shape, call.one_row_each);
+  const int rows = tile_rows(context, shape, call.one_row_each);
   AttentionTask task{};
   task.q = call.q.data;
   task.y = call.y.data;
@@ -82,7 +83,9 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
         context.cleared_scratch(memory.arrived, count * sizeof(unsigned)));
   }
   const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(splits));
-  if (has_tensor_attention(shape)) {
+  if (!call.one_row_each && has_wide_attention(context, shape)) {
+    attend_wide(context, task, grid);
+  } else if (has_tensor_attention(shape)) {
     attend_on_tensor_cores(context, task, grid, call.one_row_each);
   } else {
     attend_in_floats(context, task, grid);

@@ -1,4 +1,4 @@
-// What the two attention kernels share: which rows and blocks of the cache a block of threads has, and how partial results
+// What the attention kernels share: which rows and blocks of the cache a block of threads has, and how partial results
 // become one.
 //
 // A tile's rows are its tokens times the query heads of one key head, up to `kRows` of them: row r is token r / heads and head
@@ -141,11 +141,14 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
   }
 }
 
-// The two kernels. `attend_on_tensor_cores` only where has_tensor_attention.
+// The kernels. `attend_on_tensor_cores` only where has_tensor_attention.
 void attend_in_floats(Context& context, const AttentionTask& task, dim3 grid);
 bool has_tensor_attention(const AttentionShape& shape);
 void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid,
                             bool one_row_each);
+// Of many tokens, where has_wide_attention.
+bool has_wide_attention(const Context& context, const AttentionShape& shape);
+void attend_wide(Context& context, const AttentionTask& task, dim3 grid);
 
 inline constexpr int kFloatRows = 16;
 

@@ -74,7 +74,7 @@ bool can_take_tokens(const AttentionShape& shape, bool one_row_each);
 // Whether it can be given the rotation of q alone.
 bool can_rotate(const AttentionShape& shape, bool one_row_each);
 // Tokens of a tile for this shape and these rows.
-int tile_tokens(const AttentionShape& shape, bool one_row_each);
+int tile_tokens(const Context& context, const AttentionShape& shape, bool one_row_each);
 
 void attention(Context& context, const AttentionCall& call, SplitMemory& memory);
 

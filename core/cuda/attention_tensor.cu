@@ -9,7 +9,7 @@
 //   operation: queries and keys are rotated here, and the block that has a token's position writes it to the cache.
 //   What earlier steps left there is on its way before the kernel before has ended: this step begins with a copy to the device,
 //   for which everything had to be done.
-#include "cuda/attention.cuh"
+#include "cuda/attention_rows.cuh"
 #include "infinilm/error.hpp"
 
 namespace infinilm::cuda {
@@ -44,23 +44,6 @@ __device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s,
     copy_async(values + to, v + from, valid);
   }
   commit_copies();
-}
-
-// RotaryPair i of the head at x.
-__device__ __forceinline__ RotaryPair pair_of(const AttentionTask& task, std::int64_t row,
-                                              const float* x, int i) {
-  return {x[i], x[i + task.kv.head_dim / 2], task.cos[row * task.cos_stride + i],
-          task.sin[row * task.sin_stride + i]};
-}
-
-// Dimension d of a query head; 0 behind it. Where a rotation comes with the operation, it is done here.
-__device__ __forceinline__ float query_of(const AttentionTask& task, std::int64_t row,
-                                          const float* head, int d) {
-  const int half = task.kv.head_dim / 2;
-  if (d >= task.kv.head_dim) return 0.0f;
-  if (task.cos == nullptr) return head[d];
-  return d < half ? pair_of(task, row, head, d).first()
-                  : pair_of(task, row, head, d - half).second();
 }
 
 // The tile's queries, rotated and rounded, as rows of KeyTiles::kStride; zeros around them.
@@ -127,27 +110,11 @@ struct NewToken {
   }
 };
 
-// What a warp knows of its 16 rows; a lane of rows g and g + 8.
+// A warp's 16 rows, with their queries.
 template <bool kF16, int kD>
-struct Rows {
+struct Rows : RowState<kD> {
+  using RowState<kD>::sums;
   unsigned q[kD / 16][4];
-  float sums[kD / 8][4];
-  float peak[2], total[2];
-  int position[2], lowest[2];  // keys that a row sees: [lowest, position]
-
-  __device__ __forceinline__ void clear(const AttentionTask& task, const Share& s, int first) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int r = first + lane_index() / 4 + 8 * h;
-      const bool inside = r < s.rows;
-      peak[h] = kMinusInfinity;
-      total[h] = 0.0f;
-      position[h] = inside ? position_of(s, r) : -1;
-      lowest[h] = inside ? first_key(position[h], task.window) : 0;
-    }
-#pragma unroll
-    for (int n = 0; n < kD / 8; ++n) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
-  }
 
   // From what rotate_queries left.
   __device__ __forceinline__ void load(const std::uint16_t* rotated) {
@@ -190,8 +157,9 @@ struct Rows {
                                          int first, int key, float factor, bool whole) {
     float scores[kCount][4];
     score<kCount>(keys, first, scores);
-    if (!whole) mask<kCount>(key + first, scores);
-    weigh<kCount>(scores, factor);
+    if (!whole) this->template mask<kCount>(key + first, scores);
+    this->template weigh<kCount>(scores, factor);
+    this->shrink();
     mix<kCount>(values, first, scores);
   }
 
@@ -217,53 +185,6 @@ struct Rows {
   }
 
   template <int kCount>
-  __device__ __forceinline__ void mask(int key, float (&scores)[kCount][4]) const {
-    const int t = lane_index() % 4;
-#pragma unroll
-    for (int n = 0; n < kCount; ++n) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int k = key + 8 * n + 2 * t + j % 2;
-        if (k > position[j / 2] || k < lowest[j / 2]) scores[n][j] = kMinusInfinity;
-      }
-    }
-  }
-
-  // Scores become weights; sums and totals so far shrink to the new peak.
-  template <int kCount>
-  __device__ __forceinline__ void weigh(float (&scores)[kCount][4], float factor) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float largest = peak[h];
-#pragma unroll
-      for (int n = 0; n < kCount; ++n) {
-        largest = fmaxf(largest, fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
-      }
-      largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 1));
-      largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, 2));
-      // A row that has seen nothing yet keeps its zeros.
-      const float base = largest == kMinusInfinity ? 0.0f : largest * factor;
-      const float shrink = exp2f(peak[h] * factor - base);
-      peak[h] = largest;
-      float sum = 0.0f;
-#pragma unroll
-      for (int n = 0; n < kCount; ++n) {
-#pragma unroll
-        for (int j = 2 * h; j < 2 * h + 2; ++j) {
-          scores[n][j] = exp2f(fmaf(scores[n][j], factor, -base));
-          sum += scores[n][j];
-        }
-      }
-      total[h] = fmaf(total[h], shrink, sum);
-#pragma unroll
-      for (int n = 0; n < kD / 8; ++n) {
-        sums[n][2 * h] *= shrink;
-        sums[n][2 * h + 1] *= shrink;
-      }
-    }
-  }
-
-  template <int kCount>
   __device__ __forceinline__ void mix(const std::uint16_t* values, int first,
                                       const float (&p)[kCount][4]) {
     const int lane = lane_index();
@@ -281,30 +202,7 @@ struct Rows {
       }
     }
   }
-
-  // Totals over the four lanes of a row.
-  __device__ __forceinline__ void gather() {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      total[h] += __shfl_xor_sync(kAll, total[h], 1);
-      total[h] += __shfl_xor_sync(kAll, total[h], 2);
-    }
-  }
 };
-
-// Where a tile's results go: y, or the memory of a split. `peak` in units of e, as merge_splits wants it.
-__device__ __forceinline__ void write_result(const AttentionTask& task, const Share& s,
-                                             float* partial, int r, int d, float sum, float peak,
-                                             float total) {
-  if (r >= s.rows || d >= task.kv.head_dim) return;
-  if (partial == nullptr) return put_result(task, s, r, d, sum / total);
-  float* to = partial + r * (task.kv.padded + 2);
-  to[2 + d] = sum;
-  if (d == 0) {
-    to[0] = peak;
-    to[1] = total;
-  }
-}
 
 // The results of four warps for the same rows become one, by log-sum-exp; `memory` is free for it.
 template <bool kF16, int kD>
@@ -410,16 +308,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   if constexpr (kOneRowEach) {
     merge_warps<kF16, kD>(task, s, rows, reinterpret_cast<float*>(memory), partial);
   } else {
-    const int g = lane_index() / 4, t = lane_index() % 4;
-#pragma unroll
-    for (int n = 0; n < kD / 8; ++n) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int h = j / 2;
-        write_result(task, s, partial, warp_index() * 16 + g + 8 * h, 8 * n + 2 * t + j % 2,
-                     rows.sums[n][j], rows.peak[h] * task.scale, rows.total[h]);
-      }
-    }
+    write_rows(task, s, partial, warp_index() * 16, rows);
   }
   if (partial != nullptr) merge_splits<kRowsOfTile>(task, s);
 }

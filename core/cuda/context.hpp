@@ -79,6 +79,8 @@ class Context {
   int multiprocessors() const noexcept { return multiprocessors_; }
   // The most shared memory that one block can have.
   std::size_t shared_limit() const noexcept { return shared_limit_; }
+  // Whether four warps can multiply together (wgmma).
+  bool has_wide_products() const noexcept { return has_wide_products_; }
   // With so much, no two blocks of a kernel are on one multiprocessor.
   std::size_t shared_for_one() const noexcept { return shared_for_one_; }
 
@@ -175,6 +177,7 @@ class Context {
   std::size_t shared_limit_ = 0;
   std::size_t shared_for_one_ = 0;
   bool has_own_memory_ = false;
+  bool has_wide_products_ = false;
   bool overlaps_ = false;  // a kernel may start before the previous one has ended
   std::atomic<bool> recording_ = false;
   bool lacks_scratch_ = false;

@@ -362,6 +362,16 @@ __device__ __forceinline__ void wait_for_arrival(Arrival* arrival, unsigned phas
 #endif
 
 // e^x through 2^x: 2 ulp, and 0 for -inf.
+// 2^x, to two units in the last place; 0 where it is less than 2^-126.
+__device__ __forceinline__ float power_of_two(float x) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return exp2f(x);
+#endif
+}
 __device__ __forceinline__ float power(float x) { return exp2f(x * 1.44269504f); }
 
 // ---- activations, as on the CPU

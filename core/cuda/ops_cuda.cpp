@@ -280,7 +280,7 @@ void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequenc
   }
   flush_turns();
   if (k.rows == 0) return;
-  const int tile = tile_tokens(shape, one_row_each);
+  const int tile = tile_tokens(*context_, shape, one_row_each);
   store_ = {tokens, plan_.sequences(*context_, sequences, tile), shape};
   if (!tokens.rotation.is_there() || !can_take_tokens(shape, one_row_each)) flush_store();
   if (turn_of_q) turns_.push_back(*turn_of_q);
@@ -303,7 +303,7 @@ void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
   call.y = y;
   call.shape = shape;
   call.one_row_each = one_row_each;
-  call.tile_tokens = tile_tokens(shape, call.one_row_each);
+  call.tile_tokens = tile_tokens(*context_, shape, call.one_row_each);
   call.sequences = plan_.sequences(*context_, sequences, call.tile_tokens);
   call.tile_count = plan_.tile_count();
   for (const SequenceRows& s : sequences) call.longest = std::max(call.longest, s.past + s.rows);
@@ -315,7 +315,7 @@ void OpsCuda::attention_scores(Matrix q, std::span<const SequenceRows> sequences
                                const AttentionShape& shape, float* scores, std::int64_t keys) {
   const Context::Use use(*context_);
   flush();
-  const int tokens = tile_tokens(shape, has_one_row_each(sequences));
+  const int tokens = tile_tokens(*context_, shape, has_one_row_each(sequences));
   cuda::attention_scores(*context_, q, plan_.sequences(*context_, sequences, tokens), shape, scores,
                          keys);
 }
@@ -325,7 +325,7 @@ void OpsCuda::attention_mix(const float* weights, std::int64_t keys,
                             Matrix y) {
   const Context::Use use(*context_);
   flush();
-  const int tokens = tile_tokens(shape, has_one_row_each(sequences));
+  const int tokens = tile_tokens(*context_, shape, has_one_row_each(sequences));
   cuda::attention_mix(*context_, weights, keys, plan_.sequences(*context_, sequences, tokens),
                       shape, y);
 }

@@ -54,10 +54,11 @@ __device__ __forceinline__ void commit_wide() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 #endif
 }
-template <int kCount>
+// Until all that was committed but the last kPending times is done; d is one of the results.
+template <int kPending = 0, int kCount>
 __device__ __forceinline__ void end_wide([[maybe_unused]] float (&d)[kCount][4]) {
 #if defined(INFINILM_WGMMA)
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 #pragma unroll
   for (int n = 0; n < kCount; ++n) {  // the compiler is not to look at it earlier
     asm volatile("" : "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])::"memory");

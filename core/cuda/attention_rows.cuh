@@ -1,0 +1,183 @@
+// What attention on tensor cores (attention_tensor.cu, attention_wide.cu) knows of a tile's rows on the way through their keys: softmax as
+// one goes along (Milakov and Gimelshein 2018), over lanes as tensor cores have their results.
+#pragma once
+
+#include "cuda/attention.cuh"
+
+namespace infinilm::cuda {
+
+// RotaryPair i of the head at x.
+__device__ __forceinline__ RotaryPair pair_of(const AttentionTask& task, std::int64_t row,
+                                              const float* x, int i) {
+  return {x[i], x[i + task.kv.head_dim / 2], task.cos[row * task.cos_stride + i],
+          task.sin[row * task.sin_stride + i]};
+}
+
+// Dimension d of a query head; 0 behind it. Where a rotation comes with the operation, it is done here.
+__device__ __forceinline__ float query_of(const AttentionTask& task, std::int64_t row,
+                                          const float* head, int d) {
+  const int half = task.kv.head_dim / 2;
+  if (d >= task.kv.head_dim) return 0.0f;
+  if (task.cos == nullptr) return head[d];
+  return d < half ? pair_of(task, row, head, d).first()
+                  : pair_of(task, row, head, d - half).second();
+}
+
+// What a warp knows of its 16 rows; a lane of rows g and g + 8.
+template <int kD>
+struct RowState {
+  float sums[kD / 8][4];
+  float peak[2], total[2];
+  float shrinks_by[2];
+  int position[2], lowest[2];  // keys that a row sees: [lowest, position]
+
+  __device__ __forceinline__ void clear(const AttentionTask& task, const Share& s, int first) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int r = first + lane_index() / 4 + 8 * h;
+      const bool inside = r < s.rows;
+      peak[h] = kMinusInfinity;
+      total[h] = 0.0f;
+      position[h] = inside ? position_of(s, r) : -1;
+      lowest[h] = inside ? first_key(position[h], task.window) : 0;
+    }
+#pragma unroll
+    for (int n = 0; n < kD / 8; ++n) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
+  }
+
+  template <int kCount>
+  __device__ __forceinline__ void mask(int key, float (&scores)[kCount][4]) const {
+    const int t = lane_index() % 4;
+#pragma unroll
+    for (int n = 0; n < kCount; ++n) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int k = key + 8 * n + 2 * t + j % 2;
+        if (k > position[j / 2] || k < lowest[j / 2]) scores[n][j] = kMinusInfinity;
+      }
+    }
+  }
+
+  // Scores become weights, and totals shrink to the new peak; sums have to, by shrink(). Both rows side by side, each in two chains:
+  // there are few warps to fill in for one that waits.
+  template <int kCount>
+  __device__ __forceinline__ void weigh(float (&scores)[kCount][4], float factor) {
+    float largest[2] = {peak[0], peak[1]}, base[2];
+#pragma unroll
+    for (int n = 0; n < kCount; ++n) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        largest[h] = fmaxf(largest[h], fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
+      }
+    }
+#pragma unroll
+    for (int other = 1; other <= 2; ++other) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        largest[h] = fmaxf(largest[h], __shfl_xor_sync(kAll, largest[h], other));
+      }
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      // A row that has seen nothing yet keeps its zeros.
+      base[h] = largest[h] == kMinusInfinity ? 0.0f : largest[h] * factor;
+      shrinks_by[h] = power_of_two(fmaf(peak[h], factor, -base[h]));
+      peak[h] = largest[h];
+    }
+    float sum[4] = {};
+#pragma unroll
+    for (int n = 0; n < kCount; ++n) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        scores[n][j] = power_of_two(fmaf(scores[n][j], factor, -base[j / 2]));
+        sum[j] += scores[n][j];
+      }
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      total[h] = fmaf(total[h], shrinks_by[h], sum[2 * h] + sum[2 * h + 1]);
+    }
+  }
+  __device__ __forceinline__ void shrink() {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+#pragma unroll
+      for (int n = 0; n < kD / 8; ++n) {
+        sums[n][2 * h] *= shrinks_by[h];
+        sums[n][2 * h + 1] *= shrinks_by[h];
+      }
+    }
+  }
+
+  // Totals over the four lanes of a row.
+  __device__ __forceinline__ void gather() {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      total[h] += __shfl_xor_sync(kAll, total[h], 1);
+      total[h] += __shfl_xor_sync(kAll, total[h], 2);
+    }
+  }
+};
+
+// Where a tile's results go: y, or the memory of a split. `peak` in units of e, as merge_splits wants it.
+__device__ __forceinline__ void write_result(const AttentionTask& task, const Share& s,
+                                             float* partial, int r, int d, float sum, float peak,
+                                             float total) {
+  if (r >= s.rows || d >= task.kv.head_dim) return;
+  if (partial == nullptr) return put_result(task, s, r, d, sum / total);
+  float* to = partial + r * (task.kv.padded + 2);
+  to[2 + d] = sum;
+  if (d == 0) {
+    to[0] = peak;
+    to[1] = total;
+  }
+}
+
+// The same for a warp's 16 rows, of which `first` is the first: a lane's two rows, in pairs of columns.
+template <int kD>
+__device__ __forceinline__ void write_rows(const AttentionTask& task, const Share& s,
+                                           float* partial, int first, const RowState<kD>& rows) {
+  const int g = lane_index() / 4, t = lane_index() % 4, head_dim = task.kv.head_dim;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int r = first + g + 8 * h;
+    if (r >= s.rows) continue;
+    float* to = nullptr;
+    std::uint16_t* rounded = nullptr;
+    float by = 1.0f;
+    if (partial != nullptr) {
+      to = partial + r * (task.kv.padded + 2);
+      if (t == 0) {
+        to[0] = rows.peak[h] * task.scale;
+        to[1] = rows.total[h];
+      }
+      to += 2;
+    } else {
+      const std::int64_t row = row_of(s, r), column = column_of(task, s, r);
+      if (task.y != nullptr) to = task.y + row * task.y_stride + column;
+      if (task.rounded != nullptr) rounded = task.rounded + row * task.rounded_stride + column;
+      by = 1.0f / rows.total[h];
+    }
+    const bool in_pairs = head_dim % 2 == 0 && reinterpret_cast<std::uintptr_t>(to) % 8 == 0 &&
+                          reinterpret_cast<std::uintptr_t>(rounded) % 4 == 0;
+#pragma unroll
+    for (int n = 0; n < kD / 8; ++n) {
+      const int d = 8 * n + 2 * t;
+      if (d >= head_dim) continue;
+      const float a = rows.sums[n][2 * h] * by, b = rows.sums[n][2 * h + 1] * by;
+      const unsigned both = task.rounds_to_f16 ? pack_half<true>(a, b) : pack_half<false>(a, b);
+      if (in_pairs) {
+        if (to != nullptr) *reinterpret_cast<float2*>(to + d) = make_float2(a, b);
+        if (rounded != nullptr) *reinterpret_cast<unsigned*>(rounded + d) = both;
+        continue;
+      }
+      if (to != nullptr) to[d] = a;
+      if (rounded != nullptr) rounded[d] = static_cast<std::uint16_t>(both);
+      if (d + 1 >= head_dim) continue;
+      if (to != nullptr) to[d + 1] = b;
+      if (rounded != nullptr) rounded[d + 1] = static_cast<std::uint16_t>(both >> 16);
+    }
+  }
+}
+
+}  // namespace infinilm::cuda

@@ -1,0 +1,246 @@
+// Attention of many query tokens where four warps multiply together (wgmma, Hopper), for a cache of 16-bit floats and a head_dim up to
+// 128 (Shah et al. 2024, FlashAttention-3, without its division of warps by their work).
+//
+//   A block has 128 rows, 64 for each of two groups of four warps, and goes through 64 keys at a time. Scores of one 64 are multiplied
+//   while values of the 64 before are added up, and become weights meanwhile:
+//     scores [64, 64] = q [64, D] keys [64, D]^T beside sums [64, D] += p [64, 64] values [64, D]
+//   Keys and values come two such steps ahead.
+#include "cuda/attention_rows.cuh"
+#include "cuda/wide_tiles.cuh"
+#include "infinilm/error.hpp"
+
+namespace infinilm::cuda {
+namespace {
+
+constexpr int kGroups = 2, kGroupThreads = 128, kThreads = kGroups * kGroupThreads;
+constexpr int kStages = 4;  // of keys and values: two on their way, one multiplied, one added up
+
+template <int kD>
+constexpr int kBytes = (kGroups + kStages * 2) * kTileElements<kD> * 2 + 1024;  // aligned in it
+
+template <int kD>
+struct Tiles {
+  std::uint16_t* memory;
+  __device__ __forceinline__ explicit Tiles(unsigned char* shared) {
+    const auto address = reinterpret_cast<std::uintptr_t>(shared);
+    memory = reinterpret_cast<std::uint16_t*>(shared + ((address + 1023) / 1024 * 1024 - address));
+  }
+  __device__ __forceinline__ std::uint16_t* queries(int group) const {
+    return memory + group * kTileElements<kD>;
+  }
+  __device__ __forceinline__ std::uint16_t* keys(int i) const {
+    return memory + (kGroups + i % kStages * 2) * kTileElements<kD>;
+  }
+  __device__ __forceinline__ std::uint16_t* values(int i) const {
+    return keys(i) + kTileElements<kD>;
+  }
+};
+
+// As in attention_tensor.cu, into tiles: keys and values of the first `length` tokens in a block of the cache; zeros behind.
+template <int kD>
+__device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s, int b, int length,
+                                      std::uint16_t* keys, std::uint16_t* values) {
+  const std::byte* block = task.sequences.blocks[s.sequence.first_block + b];
+  const auto* k = reinterpret_cast<const std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
+  const auto* v = reinterpret_cast<const std::uint16_t*>(values_of(task.kv, block, s.kv_head));
+  const int tokens = length - b * kKeys, padded = task.kv.padded;
+  constexpr int kPieces = kD / 8;
+#pragma unroll
+  for (int i = static_cast<int>(threadIdx.x); i < kKeys * kPieces; i += kThreads) {
+    const int token = i / kPieces, d = i % kPieces * 8;
+    const bool valid = token < tokens && d < padded;
+    const int from = valid ? token * padded + d : 0;
+    copy_async(place_in_tile(keys, token, d), k + from, valid);
+    copy_async(place_in_tile(values, token, d), v + from, valid);
+  }
+}
+
+// Eight neighbouring floats, from where four can be read at once or not.
+__device__ __forceinline__ void read_eight(const float* from, bool in_fours, float (&v)[8]) {
+  if (in_fours) {
+    const float4 a = load_four(from), b = load_four(from + 4);
+    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+    v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) v[i] = from[i];
+  }
+}
+template <bool kF16>
+__device__ __forceinline__ uint4 rounded_eight(const float (&v)[8]) {
+  return make_uint4(pack_half<kF16>(v[0], v[1]), pack_half<kF16>(v[2], v[3]),
+                    pack_half<kF16>(v[4], v[5]), pack_half<kF16>(v[6], v[7]));
+}
+
+// A group's queries, rotated if that is to be done here, and rounded; zeros around them.
+template <bool kF16, int kD>
+__device__ __forceinline__ void put_queries(const AttentionTask& task, const Share& s, int first,
+                                            std::uint16_t* tile) {
+  const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
+  const int half = task.kv.head_dim / 2;
+  // Rotations by eight at once, of both halves; d counts from there in what is left.
+  const bool turns = task.cos != nullptr && half % 8 == 0;
+  const auto places = reinterpret_cast<std::uintptr_t>(task.q) |
+                      reinterpret_cast<std::uintptr_t>(task.cos) |
+                      reinterpret_cast<std::uintptr_t>(task.sin);
+  const auto strides = task.q_stride | task.cos_stride | task.sin_stride | task.kv.head_dim;
+  const bool in_fours = places % 16 == 0 && strides % 4 == 0;
+  const int pieces = turns ? half / 8 : 0;
+#pragma unroll 4
+  for (int i = thread; i < kTileOfRows * pieces; i += kGroupThreads) {
+    const int r = i / pieces, d = i % pieces * 8;
+    uint4 low = zero4(), high = zero4();
+    if (first + r < s.rows) {
+      const std::int64_t row = row_of(s, first + r);
+      const float* head = task.q + row * task.q_stride + column_of(task, s, first + r);
+      float a[8], b[8], cos[8], sin[8];
+      read_eight(head + d, in_fours, a);
+      read_eight(head + half + d, in_fours, b);
+      read_eight(task.cos + row * task.cos_stride + d, in_fours, cos);
+      read_eight(task.sin + row * task.sin_stride + d, in_fours, sin);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        const RotaryPair pair = {a[k], b[k], cos[k], sin[k]};
+        a[k] = pair.first();
+        b[k] = pair.second();
+      }
+      low = rounded_eight<kF16>(a);
+      high = rounded_eight<kF16>(b);
+    }
+    *reinterpret_cast<uint4*>(place_in_tile(tile, r, d)) = low;
+    *reinterpret_cast<uint4*>(place_in_tile(tile, r, half + d)) = high;
+  }
+  const int done = 2 * pieces, left = kD / 8 - done;
+  for (int i = thread; i < kTileOfRows * left; i += kGroupThreads) {
+    const int r = i / left, d = (done + i % left) * 8;
+    const bool inside = first + r < s.rows;
+    const std::int64_t row = inside ? row_of(s, first + r) : 0;
+    const float* head = task.q + row * task.q_stride + (inside ? column_of(task, s, first + r) : 0);
+    std::uint16_t* to = place_in_tile(tile, r, d);
+    if (inside && task.cos == nullptr && in_fours && d + 8 <= task.kv.head_dim) {
+      float v[8];
+      read_eight(head + d, true, v);
+      *reinterpret_cast<uint4*>(to) = rounded_eight<kF16>(v);
+      continue;
+    }
+#pragma unroll 1
+    for (int k = 0; k < 8; ++k) {
+      to[k] = inside ? to_half<kF16>(query_of(task, row, head, d + k)) : std::uint16_t{0};
+    }
+  }
+}
+
+template <bool kF16>
+__device__ __forceinline__ void pack_weights(const float (&p)[8][4], unsigned (&packed)[4][4]) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float (&of)[4] = p[2 * k + i / 2];
+      packed[k][i] = pack_half<kF16>(of[i % 2 * 2], of[i % 2 * 2 + 1]);
+    }
+  }
+}
+
+template <bool kF16, int kD>
+__global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1)
+    attention_wide_kernel(const __grid_constant__ AttentionTask task) {
+  INFINILM_SHARED_MEMORY(memory);
+  const Tiles<kD> tiles(memory);
+  let_next_start();
+  const Share s = share_of(task);
+  wait_for_previous();
+  if (s.block_begin >= s.block_end) return;
+  const int length = s.sequence.past + s.sequence.rows, count = s.block_end - s.block_begin;
+  const auto ask_for = [&](int i) {
+    if (i < count) fetch<kD>(task, s, s.block_begin + i, length, tiles.keys(i), tiles.values(i));
+    commit_copies();
+  };
+  ask_for(0);
+  ask_for(1);
+  const int group = __shfl_sync(kAll, warp_index(), 0) / 4, first = group * kTileOfRows;
+  put_queries<kF16, kD>(task, s, first, tiles.queries(group));
+  const int lowest = position_of(s, first);
+  const int highest = position_of(s, min(s.rows, first + kTileOfRows) - 1);
+  // Of the 64 keys that come, those that a row of this group sees. One at least: of a row that is not there, nothing is written.
+  const int mine = min(count, max(1, highest / kKeys + 1 - s.block_begin));
+  const float factor = task.scale * 1.44269504f;
+
+  RowState<kD> rows;
+  rows.clear(task, s, first + warp_index() % 4 * 16);
+  unsigned weights[4][4];
+  // Keys and values number i are there, those of i - 2 are not needed any more, and i + 2 is asked for.
+  const auto arrive = [&](int i) {
+    wait_for_copies<1>();
+    show_to_tensor_cores();
+    __syncthreads();
+    ask_for(i + 2);
+  };
+  const auto weigh = [&](float (&scores)[8][4], int i) {
+    const int key = (s.block_begin + i) * kKeys;
+    const bool whole = key + kKeys - 1 <= lowest && key >= first_key(highest, task.window);
+    if (!whole) rows.template mask<8>(key, scores);
+    rows.template weigh<8>(scores, factor);
+  };
+  arrive(0);
+  {
+    float scores[8][4] = {};
+    begin_wide();
+    multiply_tiles<kF16, kD>(scores, tiles.queries(group), tiles.keys(0));
+    commit_wide();
+    end_wide(scores);
+    weigh(scores, 0);
+    pack_weights<kF16>(scores, weights);
+  }
+  for (int i = 1; i < mine; ++i) {
+    arrive(i);
+    float scores[8][4] = {};
+    begin_wide();
+    multiply_tiles<kF16, kD>(scores, tiles.queries(group), tiles.keys(i));
+    commit_wide();
+    multiply_rows<kF16, kD>(rows.sums, weights, tiles.values(i - 1));
+    commit_wide();
+    end_wide<1>(scores);
+    weigh(scores, i);
+    end_wide(rows.sums);
+    rows.shrink();
+    pack_weights<kF16>(scores, weights);
+  }
+  begin_wide();
+  multiply_rows<kF16, kD>(rows.sums, weights, tiles.values(mine - 1));
+  commit_wide();
+  end_wide(rows.sums);
+  for (int i = mine; i < count; ++i) arrive(i);
+
+  rows.gather();
+  constexpr int kRowsOfBlock = kGroups * kTileOfRows;
+  float* partial =
+      s.splits == 1 ? nullptr : partial_of(task, kRowsOfBlock, static_cast<int>(blockIdx.y));
+  write_rows(task, s, partial, first + warp_index() % 4 * 16, rows);
+  if (partial != nullptr) merge_splits<kRowsOfBlock>(task, s);
+}
+
+template <bool kF16>
+void launch(Context& context, const AttentionTask& task, dim3 grid) {
+  const bool narrow = task.kv.padded <= 64;
+  const auto kernel = narrow ? attention_wide_kernel<kF16, 64> : attention_wide_kernel<kF16, 128>;
+  context.launch(kernel, grid, kThreads,
+                 static_cast<std::size_t>(narrow ? kBytes<64> : kBytes<128>), task);
+}
+
+}  // namespace
+
+bool has_wide_attention(const Context& context, const AttentionShape& shape) {
+  return context.has_wide_products() && has_tensor_attention(shape) && shape.head_dim > 32 &&
+         shape.head_dim <= 128;
+}
+
+void attend_wide(Context& context, const AttentionTask& task, dim3 grid) {
+  if (task.kv.dtype == DataType::F16) {
+    launch<true>(context, task, grid);
+  } else {
+    launch<false>(context, task, grid);
+  }
+}
+
+}  // namespace infinilm::cuda
