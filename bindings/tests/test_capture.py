@@ -155,7 +155,9 @@ def test_threads_share_one(loaded: LlamaForCausalLM, registry: HookRegistry) -> 
 
     def work(token: int) -> None:
         for _ in range(20):
-            loaded.forward([token] * token)
+            with registry.capture("layer#_mlp") as own:
+                loaded.forward([token] * token)
+            assert len(own) >= 2
             capture.values()
 
     threads = [threading.Thread(target=work, args=(token,)) for token in (1, 2, 3)]
@@ -169,17 +171,36 @@ def test_threads_share_one(loaded: LlamaForCausalLM, registry: HookRegistry) -> 
         assert value.tensor.shape[0] == value.step.sequences[0].rows
 
 
-def test_a_pass_that_fails_leaves_what_it_came_to(
+def test_a_pass_that_is_stopped_leaves_what_it_came_to(
     loaded: LlamaForCausalLM, registry: HookRegistry
 ) -> None:
-    def fail(name: str, tensor: Tensor, layer: int) -> None:
+    seen: list[int] = []
+
+    def enough(name: str, tensor: Tensor, layer: int) -> None:
+        seen.append(len(capture))  # a pass is seen when it has ended
         raise ArithmeticError("mine")
 
     capture = registry.capture("layer#_input")
-    handle = registry.register_hook("layer1_input", fail)
+    handle = registry.register_hook("layer1_input", enough)
     with pytest.raises(ArithmeticError, match="mine"):
         loaded.forward(IDS)
+    assert seen == [0]
     assert [value.name for value in capture.take()] == ["layer0_input", "layer1_input"]
     handle.remove()
     loaded.forward(IDS)
     assert len(capture) == 2
+
+
+def test_a_hook_s_later_edits_stay_its_own(
+    loaded: LlamaForCausalLM, registry: HookRegistry
+) -> None:
+    kept: list[Tensor] = []
+    registry.register_hook("layer#_mlp", lambda name, tensor, layer: kept.append(tensor))
+    captures = [registry.capture("layer#_mlp"), registry.capture("layer#_mlp", to_cpu=True)]
+    loaded.forward(IDS)
+    expected = [tensor.numpy().copy() for tensor in kept]
+    for tensor in kept:
+        tensor.numpy()[...] = 0
+    for capture in captures:
+        for value, reference in zip(capture, expected, strict=True):
+            np.testing.assert_array_equal(value.tensor, reference)

@@ -296,23 +296,63 @@ def test_captures_leave_recorded_steps_as_they_are() -> None:
     registry = HookRegistry()
     model.set_hook_registry(registry)
 
-    def logits(*names: str) -> tuple[list[Array], list[Any], list[Array]]:
+    def logits(*names: str) -> list[Array]:
         cache = model.new_cache()
         captures = [registry.capture(name) for name in names]
         found, then = [], []
         for i in range(12):
             found.append(model.forward([i], cache).numpy())
-            then += [v.tensor.numpy() for c in captures for v in c.values()[-2:]]
-        kept = [v for c in captures for v in c.values()]
-        return found, kept, then
+            then.append(
+                [[v.tensor.numpy() for v in c.values()[i * len(c) // (i + 1) :]] for c in captures]
+            )
+        for k, capture in enumerate(captures):
+            arrays = [array for step in then for array in step[k]]
+            for value, array in zip(capture, arrays, strict=True):
+                np.testing.assert_array_equal(value.tensor.numpy(), array)
+        return found
 
-    plain, _, _ = logits()
+    plain = logits()
     for names in (("layer#_output",), ("layer0_output", "layer1_mlp"), ("layer#_output",), ()):
-        found, kept, then = logits(*names)
-        np.testing.assert_array_equal(found, plain)
-        seen = {array.tobytes() for array in then}
-        for value in kept:
-            assert value.tensor.numpy().tobytes() in seen
+        np.testing.assert_array_equal(logits(*names), plain)
+
+
+def test_two_models_share_a_registry() -> None:
+    registry = HookRegistry()
+    models = [pair(num_hidden_layers=layers) for layers in (2, 3)]
+    kept: list[list[Any]] = []
+    for device in (0, 1):
+        for name, of_both in zip(("a", "b"), models, strict=True):
+            of_both[device].set_hook_registry(registry, name)
+        with registry.capture("layer#_output") as both, registry.capture("b_layer2_mlp") as one:
+            for i in range(7):
+                for of_both in models:
+                    of_both[device].forward([i])
+        assert (len(both), len(one)) == (7 * 5, 7)
+        kept.append([*both, *one])
+        for of_both in models:
+            of_both[device].set_hook_registry(None)
+    for value, reference in zip(kept[1], kept[0], strict=True):
+        assert value.name == reference.name
+        assert_close(value.tensor.numpy(), reference.tensor.numpy())
+
+
+def test_captures_of_a_batch_that_shrinks() -> None:
+    prompts, lengths = [IDS, [7, 8], [9]], [3, 9, 6]
+    kept: list[list[Any]] = []
+    for model in pair():
+        registry = HookRegistry()
+        model.set_hook_registry(registry)
+        cache = model.new_cache(3)
+        with registry.capture("layer#_output", to_cpu=True) as capture:
+            for i in range(max(lengths)):
+                slots = [slot for slot in range(3) if lengths[slot] > i]
+                ids = [prompts[slot] if i == 0 else [i + slot] for slot in slots]
+                model._engine.forward_packed(ids, slots, cache)
+        kept.append(capture.take())
+    for value, reference in zip(kept[1], kept[0], strict=True):
+        assert repr(value) == repr(reference)
+        assert repr(value.step) == repr(reference.step)
+        assert_close(value.tensor.numpy(), reference.tensor.numpy())
 
 
 def test_hooks_and_captures_by_turns() -> None:

@@ -372,3 +372,51 @@ for options in ({"repetition_penalty": 1.2}, {"logprobs": True, "prompt_logprobs
     found = model.generate(batch, max_new_tokens=3, **options)
     assert str(found) == str(expected)
 """)
+
+
+@needs_limit
+def test_captures_do_not_stand_in_the_way_of_memory() -> None:
+    """What fits by giving idle memory back fits with a capture, too, which is given one pass's values."""
+    run_limited("""
+from infinilm import HookRegistry
+def smallest(name):
+    for nbytes in range(600_000, 6_000_000, 100_000):
+        give_device(1 << 30)
+        model = loaded()
+        registry = HookRegistry()
+        model.set_hook_registry(registry)
+        capture = registry.capture(name) if name else []
+        for batch in range(1, 9):
+            for _ in range(5):
+                model.forward([[1]] * batch)
+        if name:
+            capture.take()
+        give_device(nbytes)
+        try:
+            model.forward([1] * 60)
+        except RuntimeError:
+            assert len(capture) <= 1  # what it came to
+            continue
+        assert len(capture) == bool(name)
+        return nbytes
+assert smallest("layer0_mlp") - smallest("") <= 100_000, (smallest("layer0_mlp"), smallest(""))
+""")
+
+
+@needs_limit
+def test_one_captured_value_keeps_no_other() -> None:
+    run_limited("""
+from infinilm import HookRegistry
+model = loaded(vocab_size=4000, max_position_embeddings=1000)
+registry = HookRegistry()
+model.set_hook_registry(registry)
+cache = model.new_cache()
+small, large = registry.capture("layer0_output"), registry.capture("logits")
+for i in range(20):
+    model.forward([i], cache)
+give_device(model.nbytes + 1_500_000)
+for i in range(300):  # of 16 kB each
+    model.forward([i], cache)
+    large.take()
+assert len(small) == 320
+""")

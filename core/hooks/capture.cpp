@@ -13,6 +13,10 @@ Capture::~Capture() { remove(); }
 
 std::vector<Captured> Capture::values() const { return store_->values(); }
 
+std::size_t Capture::size() const { return store_->size(); }
+
+std::vector<Captured> Capture::of(const std::string& point) const { return store_->of(point); }
+
 std::vector<Captured> Capture::take() { return store_->take(); }
 
 }  // namespace infinilm

@@ -1,7 +1,11 @@
 // Where a capture's values lie: written by the passes of any thread, read by whoever holds the capture.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -12,7 +16,7 @@ namespace infinilm {
 class CaptureStore {
  public:
   explicit CaptureStore(bool to_cpu) : to_cpu_(to_cpu) {}
-  // Whether it keeps copies on the CPU, which leave the device while the model runs on.
+  // Whether it keeps values on the CPU.
   bool to_cpu() const noexcept { return to_cpu_; }
 
   // `tensor` is where it is to be kept, and nobody writes to it any more.
@@ -23,6 +27,17 @@ class CaptureStore {
   std::vector<Captured> values() const {
     const std::lock_guard lock(mutex_);
     return values_;
+  }
+  std::size_t size() const {
+    const std::lock_guard lock(mutex_);
+    return values_.size();
+  }
+  std::vector<Captured> of(const std::string& point) const {
+    std::vector<Captured> found;
+    const std::lock_guard lock(mutex_);
+    std::copy_if(values_.begin(), values_.end(), std::back_inserter(found),
+                 [&](const Captured& value) { return value.name() == point; });
+    return found;
   }
   std::vector<Captured> take() {
     std::vector<Captured> taken;

@@ -87,8 +87,8 @@ HookPlan::HookPlan(const HookRegistry& registry, const HookScope& scope)
       std::string name = names.match(entry->name);
       if (name.empty()) continue;
       calls_[i].push_back({entry, std::move(name)});
+      has_callbacks_ = has_callbacks_ || !entry->is_capture();
       can_wait_ = can_wait_ && entry->is_capture() && !varies(point);
-      wants_on_cpu_ = wants_on_cpu_ || (entry->is_capture() && entry->store->to_cpu());
     }
     if (!calls_[i].empty()) wanted_.push_back(i);
   });
@@ -159,29 +159,52 @@ std::span<const std::size_t> HookRunner::wanted() {
   return is_active() ? current_plan().wanted() : std::span<const std::size_t>();
 }
 
-bool HookRunner::wants_on_cpu() { return is_active() && current_plan().wants_on_cpu(); }
+bool HookRunner::wants_callbacks() { return is_active() && current_plan().has_callbacks(); }
+
+HookRunner::Ready HookRunner::ready(Point point, int layer) {
+  Ready found;
+  for (const HookPlan::Call& call : calls(point, layer)) {
+    if (auto entry = call.entry.lock()) found.emplace_back(std::move(entry), call.name);
+  }
+  return found;
+}
 
 void HookRunner::run(Point point, int layer, const Tensor& tensor) {
-  std::vector<std::pair<std::shared_ptr<HookEntry>, std::string>> ready;
-  std::size_t writers = 0;  // up to the last entry that may write to the tensor
-  for (const HookPlan::Call& call : calls(point, layer)) {
-    auto entry = call.entry.lock();
-    if (!entry) continue;
-    ready.emplace_back(std::move(entry), call.name);
-    if (!ready.back().first->is_capture()) writers = ready.size();
-  }
+  const Ready entries = ready(point, layer);
+  // Callbacks may write to the tensor now, and, if they keep it, later.
+  const bool is_watched = std::any_of(entries.begin(), entries.end(),
+                                      [](const auto& e) { return !e.first->is_capture(); });
   const StepScope scope(info_);
-  for (std::size_t i = 0; i < ready.size(); ++i) {
-    const auto& [entry, name] = ready[i];
-    entry->fire(name, entry->is_capture() && i < writers ? tensor.clone() : tensor, layer);
+  for (const auto& [entry, name] : entries) {
+    if (!entry->is_capture()) {
+      entry->fire(name, tensor, layer);
+      continue;
+    }
+    Tensor value = entry->store->to_cpu() ? tensor.to(Device(), true) : tensor;
+    if (is_watched && value.data() == tensor.data()) value = value.clone();
+    kept_.push_back({entry->store, entry->calls, {name, layer, std::move(value), info_}});
   }
 }
 
+HookRunner::Where HookRunner::where(Point point, int layer) {
+  Where wanted;
+  for (const auto& [entry, name] : ready(point, layer)) {
+    (entry->store->to_cpu() ? wanted.on_cpu : wanted.here) = true;
+  }
+  return wanted;
+}
+
 void HookRunner::keep(Point point, int layer, const Tensor& here, const Tensor& on_cpu) {
-  const StepScope scope(info_);
-  for (const HookPlan::Call& call : calls(point, layer)) {
-    const auto entry = call.entry.lock();
-    if (entry) entry->keep(call.name, entry->store->to_cpu() ? on_cpu : here, layer);
+  for (const auto& [entry, name] : ready(point, layer)) {
+    const Tensor& value = entry->store->to_cpu() ? on_cpu : here;
+    if (value.buffer()) kept_.push_back({entry->store, entry->calls, {name, layer, value, info_}});
+  }
+}
+
+void HookRunner::hand_over() {
+  for (Kept& kept : std::exchange(kept_, {})) {
+    kept.calls->fetch_add(1);
+    kept.store->keep(std::move(kept.value));
   }
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "hooks/points.hpp"
+#include "infinilm/capture.hpp"
 #include "infinilm/frontend.hpp"
 #include "infinilm/hooks.hpp"
 
@@ -31,17 +32,17 @@ class HookPlan {
   std::span<const Call> calls(Point point, int layer) const noexcept;
   // The points that any registration matches, by point_index.
   std::span<const std::size_t> wanted() const noexcept { return wanted_; }
+  bool has_callbacks() const noexcept { return has_callbacks_; }
   // True if they are all captures, of points that do not change their shape from step to step.
   bool can_wait() const noexcept { return can_wait_; }
-  bool wants_on_cpu() const noexcept { return wants_on_cpu_; }  // some capture does
 
  private:
   std::uint64_t generation_;
   std::size_t num_layers_;
   std::vector<std::vector<Call>> calls_;  // by point_index
   std::vector<std::size_t> wanted_;
+  bool has_callbacks_ = false;
   bool can_wait_ = true;
-  bool wants_on_cpu_ = false;
 };
 
 // What a point of a model of some scope is called.
@@ -91,18 +92,25 @@ class HookRunner {
       return false;
     return !calls(point, layer).empty();
   }
-  // Fires the callbacks of `point`, in the order of their registration.
+  // True if there is a callback on any point.
+  bool wants_callbacks();
+  // Fires the callbacks of `point` and notes what captures keep, in the order of their registration.
   void run(Point point, int layer, const Tensor& tensor);
+  // Gives captures what was noted since the last time: they see a pass when it has ended.
+  void hand_over();
 
   // From here to thaw() the registrations of now are what counts, whatever becomes of the registry, and captures are given what they
   // keep when the step has ended. False, and nothing changes, if that cannot be: somebody has to see a point before the step goes
   // on, or wants one that changes its shape from step to step.
   bool freeze();
   void thaw() noexcept;
-  // The points that anybody wants, by point_index, and whether any capture wants them on the CPU.
+  // The points that anybody wants, by point_index.
   std::span<const std::size_t> wanted();
-  bool wants_on_cpu();
-  // Gives the captures of `point`, while frozen, what each keeps: `here`, or its copy on the CPU.
+  // Where captures want a point, and the tensors of it that they keep, each where it wants it; while frozen.
+  struct Where {
+    bool here = false, on_cpu = false;
+  };
+  Where where(Point point, int layer);
   void keep(Point point, int layer, const Tensor& here, const Tensor& on_cpu);
 
  private:
@@ -114,6 +122,16 @@ class HookRunner {
     return count_->load(std::memory_order_relaxed) != 0;
 #endif
   }
+  // Keeps no entry alive: one that was removed hears nothing more.
+  struct Kept {
+    std::shared_ptr<CaptureStore> store;
+    std::shared_ptr<std::atomic<std::int64_t>> calls;
+    Captured value;
+  };
+  // Entries that are still there, and the names under which they hear a point.
+  using Ready = std::vector<std::pair<std::shared_ptr<HookEntry>, std::string>>;
+
+  Ready ready(Point point, int layer);
   const HookPlan& current_plan();
   std::span<const HookPlan::Call> calls(Point point, int layer) {
     return current_plan().calls(point, layer);
@@ -125,6 +143,7 @@ class HookRunner {
   const std::atomic<std::size_t>* count_ = nullptr;  // of the registrations that count
   bool frozen_ = false;
   std::shared_ptr<const HookPlan> plan_;
+  std::vector<Kept> kept_;
 };
 
 }  // namespace infinilm

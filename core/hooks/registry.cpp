@@ -30,17 +30,8 @@ HookEntry::HookEntry(std::string n, std::shared_ptr<CaptureStore> s)
 }
 
 void HookEntry::fire(const std::string& point, const Tensor& tensor, int layer_idx) const {
-  if (is_capture()) {
-    return keep(point, store->to_cpu() ? tensor.to(Device(), true) : tensor, layer_idx);
-  }
   calls->fetch_add(1);
   callback(point, tensor, layer_idx);
-}
-
-void HookEntry::keep(const std::string& point, const Tensor& tensor, int layer_idx) const {
-  calls->fetch_add(1);
-  const StepInfo* step = running_step();
-  store->keep(Captured(point, layer_idx, tensor, step != nullptr ? *step : StepInfo()));
 }
 
 HookEntry::~HookEntry() { live_entries.fetch_sub(1, std::memory_order_relaxed); }
@@ -101,8 +92,15 @@ void HookRegistry::clear() {
 void HookRegistry::call_hook(const std::string& name, const Tensor& tensor, int layer_idx) {
   for (const auto& entry : entries()) {
     if (is_glob(entry->name) ? !glob_match(entry->name, name) : entry->name != name) continue;
-    // Who calls this may go on writing to the tensor.
-    entry->fire(name, entry->is_capture() ? tensor.clone() : tensor, layer_idx);
+    if (!entry->is_capture()) {
+      entry->fire(name, tensor, layer_idx);
+      continue;
+    }
+    const StepInfo* step = running_step();
+    const Tensor copy = tensor.clone();  // who calls this may go on writing to it
+    entry->calls->fetch_add(1);
+    entry->store->keep({name, layer_idx, entry->store->to_cpu() ? copy.to(Device(), true) : copy,
+                        step != nullptr ? *step : StepInfo()});
   }
 }
 

@@ -60,8 +60,6 @@ class Activation {
   Update update();
   // For a hook: a tensor of `shape` on this memory, which nobody else holds.
   Tensor deliver(const Shape& shape);
-  // For who only reads: others may hold the memory, too.
-  Tensor share(const Shape& shape) const { return Tensor(buffer_, DataType::F32, shape); }
 
  private:
   bool is_shared() const noexcept { return buffer_.use_count() > 1; }

@@ -73,10 +73,11 @@ void pick_logit_rows(Request& request, std::size_t keep) {
   }
 }
 
-// Runs `request` on `cache`, which gains its tokens if all goes well.
+// Runs `request` on `cache`, which gains its tokens if all goes well. Captures are given what they keep also of a pass that fails, for
+// instance by a callback that has seen enough; but not if memory runs out and it `is_tried_again`.
 Tensor run_step(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
-                std::int64_t step_number, Request request, KvCacheState& cache,
-                Frontend& frontend) {
+                std::int64_t step_number, Request request, KvCacheState& cache, Frontend& frontend,
+                bool is_tried_again) {
   const LlamaConfig& config = llama.config();
   check(cache.owner() == llama.identity(),
         "this KV cache belongs to another model; make one with model.new_cache()");
@@ -96,13 +97,23 @@ Tensor run_step(const Llama& llama, const std::shared_ptr<HookConnection>& hooks
   }
   Step step(llama.ops(), llama.arena(), std::move(request.batch),
             HookRunner(hooks, frontend, std::move(info)), frontend);
-  Tensor logits = llama.forward(step, request.logit_rows, request.logit_leading);
+  Tensor logits;
+  try {
+    logits = llama.forward(step, request.logit_rows, request.logit_leading);
+  } catch (const OutOfMemory&) {
+    if (!is_tried_again) step.hand_over();
+    throw;
+  } catch (...) {
+    step.hand_over();
+    throw;
+  }
   for (std::size_t i = 0; i < request.slots.size(); ++i) {
     const SequenceRows& s = step.batch.sequences[i];
     cache.commit(request.slots[i], std::span(step.batch.ids)
                                        .subspan(static_cast<std::size_t>(s.row_begin),
                                                 static_cast<std::size_t>(s.rows)));
   }
+  step.hand_over();
   llama.arena().end_step();
   return logits;
 }
@@ -116,18 +127,18 @@ Tensor run(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
                 request.batch.rows(),
                 static_cast<std::int64_t>(request.logit_rows.size()),
                 cache.layout()};
-  const auto attempt = [&] {
-    return run_step(llama, hooks, step_number, request, cache, frontend);
+  const auto attempt = [&](bool is_tried_again) {
+    return run_step(llama, hooks, step_number, request, cache, frontend, is_tried_again);
   };
-  if (!HookRunner(hooks, frontend, {}).wants_any()) {
+  if (!HookRunner(hooks, frontend, {}).wants_callbacks()) {
     try {
-      return attempt();
+      return attempt(true);
     } catch (const OutOfMemory&) {
       llama.give_back();  // nobody has seen anything of it, and the cache is as it was
     }
   }
   try {
-    return attempt();
+    return attempt(false);
   } catch (const OutOfMemory& error) {
     llama.give_back();
     for (const std::size_t slot : request.slots) size.past.push_back(cache.length(slot));

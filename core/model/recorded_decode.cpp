@@ -98,9 +98,9 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
     if (++e.steps > kStepsBefore) e.recording = step.ops.record(ask);
     if (!replay()) ask();
   }
-  step.deliver(e.shown);
   Activation copy(step.own_arena(), step.ops, e.logits.rows(), e.logits.cols());
   step.ops.copy(e.logits.view(), copy.fresh());
+  step.deliver(e.shown);
   return copy.deliver({e.logits.rows(), e.logits.cols()});
 }
 

@@ -26,7 +26,7 @@ void Step::show(Point point, int layer, Activation& x, const Shape& leading,
                 std::initializer_list<std::int64_t> trailing) {
   if (shown_ != nullptr) {
     ops.submit();
-    shown_->push_back({point, layer, x.share({x.rows(), x.cols()}), trailing});
+    shown_->push_back({point, layer, x.view(), x, trailing});
     return;
   }
   Shape shape = leading;
@@ -38,36 +38,42 @@ void Step::show(Point point, int layer, Activation& x, const Shape& leading,
 }
 
 void Step::deliver(std::span<const Shown> shown) {
-  if (shown.empty()) return;
-  // All in one piece, which takes one copy to make, and one to send away.
   constexpr std::size_t kAlignment = 256;
+  std::vector<Matrix> from, to;
+  const auto add_copy = [&](const Shown& s, std::byte* data) {
+    from.push_back(s.values);
+    to.push_back({reinterpret_cast<float*>(data), s.values.rows, s.values.cols, s.values.cols});
+  };
+  // On the device each value has memory of its own; what leaves for the CPU does so in one piece.
+  std::vector<std::shared_ptr<Buffer>> here(shown.size());
+  std::vector<HookRunner::Where> where;
   std::vector<std::size_t> offsets;
   std::size_t end = 0;
-  for (const Shown& s : shown) {
-    offsets.push_back(end);
-    end += (s.tensor.nbytes() + kAlignment - 1) / kAlignment * kAlignment;
-  }
-  const std::shared_ptr<Buffer> here = own_arena_.get(end);
-  std::vector<Matrix> from, to;
   for (std::size_t i = 0; i < shown.size(); ++i) {
-    const Tensor& t = shown[i].tensor;
-    const auto in = [&](std::byte* data) {
-      return Matrix{reinterpret_cast<float*>(data), t.shape()[0], t.shape()[1], t.shape()[1]};
-    };
-    from.push_back(in(t.data()));
-    to.push_back(in(here->data() + offsets[i]));
+    const auto nbytes =
+        static_cast<std::size_t>(shown[i].values.rows * shown[i].values.cols) * sizeof(float);
+    where.push_back(hooks_.where(shown[i].point, shown[i].layer));
+    offsets.push_back(end);
+    if (where[i].on_cpu) end += (nbytes + kAlignment - 1) / kAlignment * kAlignment;
+    if (!where[i].here) continue;
+    here[i] = own_arena_.get(nbytes);
+    add_copy(shown[i], here[i]->data());
+  }
+  const std::shared_ptr<Buffer> leaving = end > 0 ? own_arena_.get(end) : nullptr;
+  for (std::size_t i = 0; i < shown.size(); ++i) {
+    if (where[i].on_cpu) add_copy(shown[i], leaving->data() + offsets[i]);
   }
   ops.copy_each(from, to);
-  const bool leaves = hooks_.wants_on_cpu();
-  const auto bytes = static_cast<std::int64_t>(end);
-  const Tensor sent = leaves ? Tensor(here, DataType::U8, {bytes}).to(Device(), true) : Tensor();
+  const Shape bytes = {static_cast<std::int64_t>(end)};
+  const Tensor sent = leaving ? Tensor(leaving, DataType::U8, bytes).to(Device(), true) : Tensor();
   for (std::size_t i = 0; i < shown.size(); ++i) {
     Shape shape = batch.leading;
     shape.insert(shape.end(), shown[i].trailing.begin(), shown[i].trailing.end());
-    const auto part = [&](const std::shared_ptr<Buffer>& all) {
-      return Tensor(all, DataType::F32, shape, {}, offsets[i]);
+    const auto part = [&](const std::shared_ptr<Buffer>& all, std::size_t offset) {
+      return all ? Tensor(all, DataType::F32, shape, {}, offset) : Tensor();
     };
-    hooks_.keep(shown[i].point, shown[i].layer, part(here), leaves ? part(sent.buffer()) : sent);
+    hooks_.keep(shown[i].point, shown[i].layer, part(here[i], 0),
+                part(where[i].on_cpu ? sent.buffer() : nullptr, offsets[i]));
   }
 }
 

@@ -28,11 +28,12 @@ struct Batch {
   std::int64_t longest() const noexcept;
 };
 
-// What a hook point holds, for who can wait: [rows, cols], shown as the step's leading dimensions and `trailing`.
+// What a hook point holds, for who can wait: shown as the step's leading dimensions and `trailing`.
 struct Shown {
   Point point;
   int layer;
-  Tensor tensor;
+  Matrix values;
+  Activation kept;  // so that they stay as they are
   Shape trailing;
 };
 
@@ -65,8 +66,10 @@ class Step {
     shown_ = nullptr;
     hooks_.thaw();
   }
-  // Gives captures copies of what was noted; before working outside again.
+  // Copies what was noted for the captures that want it; before working outside again.
   void deliver(std::span<const Shown> shown);
+  // Lets captures see what they keep of this step.
+  void hand_over() { hooks_.hand_over(); }
   Arena& own_arena() noexcept { return own_arena_; }
 
   bool wants(Point point, int layer = -1) { return hooks_.wants(point, layer); }

@@ -148,14 +148,20 @@ TEST(captures_can_be_given_what_they_keep_later) {
   CHECK(runner.wants(Point::LayerOutput, 1));
 
   CHECK(runner.freeze());
-  CHECK(runner.wanted().size() == 2 && runner.wants_on_cpu());
+  CHECK(runner.wanted().size() == 2 && !runner.wants_callbacks());
+  CHECK(runner.where(Point::LayerOutput, 0).here && !runner.where(Point::LayerOutput, 0).on_cpu);
+  CHECK(runner.where(Point::LayerOutput, 1).here && runner.where(Point::LayerOutput, 1).on_cpu);
   registry->register_hook("layer1_output", [](auto&&...) { CHECK(false); });
   const Tensor one = Tensor::empty({1}), other = Tensor::empty({2});
   runner.keep(Point::LayerOutput, 1, one, other);
   there->remove();
   runner.keep(Point::LayerOutput, 1, one, other);
   runner.thaw();
-  CHECK(here->calls() == 2 && there->calls() == 1);
+  CHECK(runner.wants_callbacks());
+  CHECK(here->size() == 0);  // not before the end of the pass
+  runner.hand_over();
+  CHECK(here->calls() == 2 && there->calls() == 1 && here->size() == 2);
+  CHECK(here->of("layer1_output").size() == 2 && here->of("layer0_output").empty());
   CHECK(here->take().front().tensor().shape() == Shape{1});
   CHECK(there->values().front().tensor().shape() == Shape{2});
   CHECK(there->values().front().step().step == 7 && here->values().empty());

@@ -53,6 +53,7 @@ INFINILM_ATTRIBUTE(Captured, int, layer_idx, layer_idx, "Index of the layer, -1 
 INFINILM_ATTRIBUTE(Capture, std::int64_t, calls, calls, "How many values it has been given.")
 INFINILM_ATTRIBUTE(Capture, std::string, name, name, "The name it was asked for.")
 INFINILM_ATTRIBUTE(Capture, bool, active, active, "False once it was removed or cleared.")
+INFINILM_ATTRIBUTE(Captured, std::size_t, nbytes, nbytes, "Bytes of the tensor.")
 %include "infinilm/capture.hpp"
 %inline %{
 namespace infinilm_swig {

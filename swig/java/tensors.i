@@ -8,6 +8,15 @@
     return object == null ? 0 : object.swigCPtr;
   }
 %}
+%typemap(javabody) infinilm::Captured %{
+  Captured(Cell cell) {
+    super(cell, EngineJNI.Captured_nbytes_get(cell.address, null));
+  }
+
+  static long getCPtr(Captured object) {
+    return object == null ? 0 : object.swigCPtr;
+  }
+%}
 %typemap(javacode) infinilm::Tensor %{
   /** The memory itself, in the machine's byte order: zero copy. It stays alive as long as this buffer or a view of it. */
   public java.nio.ByteBuffer bytes() {

@@ -98,6 +98,7 @@ void from_value(lua_State* L, const infinilm::Tensor& value) {
   push_copy(L, value, SWIGTYPE_p_infinilm__Tensor);
 }
 void from_value(lua_State* L, const infinilm::Captured& value) {
+  account_for(L, value.tensor());
   push_copy(L, value, SWIGTYPE_p_infinilm__Captured);
 }
 void from_value(lua_State* L, const infinilm::CudaDevice& value) {

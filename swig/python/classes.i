@@ -56,6 +56,8 @@ INFINILM_PY_BASE(Generation, "infinilm._hooks.GenerationMethods")
 %rename(_step) infinilm::Captured::step;
 %rename(_register_hook) infinilm::HookRegistry::register_hook;
 %rename(__len__) infinilm::HookRegistry::size;
+%rename(__len__) infinilm::Capture::size;
+%rename(_of) infinilm::Capture::of;
 %rename(_hook_points) infinilm_swig::hook_points;
 %rename(_sampling_probabilities) infinilm::sampling_probabilities;
 %rename(_sample) infinilm::sample;

@@ -73,9 +73,9 @@ class HookRegistryMethods:
         """Keep what the points hold that ``name`` matches, pass after pass, without a callback.
 
         ``name`` is as in ``register_hook``; one name may have any number of captures. What is kept is what hooks
-        registered before this left there. ``to_cpu`` keeps copies on the CPU, which leave a GPU while the model runs
-        on. Since a capture only reads, steps that nobody else watches stay as fast as they are without (on a GPU they
-        stay recorded); but scores and weights of attention cost what they cost a hook.
+        registered before this left there, and is there when the pass has ended. ``to_cpu`` keeps it on the CPU, for
+        which it leaves a GPU while the model runs on. Since a capture only reads, a GPU goes on recording steps that
+        nobody else watches; scores and weights of attention cost what they cost a hook.
 
         >>> import infinilm
         >>> model, tokenizer = infinilm.load(infinilm.sample_model())
@@ -113,16 +113,12 @@ class CaptureMethods(Readable):
     def __iter__(self) -> Iterator[Captured]:
         return iter(self.values())  # type: ignore[attr-defined]
 
-    def __len__(self) -> int:
-        return len(self.values())  # type: ignore[attr-defined]
-
     def __getitem__(self, name: str) -> list[Tensor]:
         """Return the tensors of one point, in the order of the passes. KeyError if it keeps none of that name."""
-        values = self.values()  # type: ignore[attr-defined]
-        tensors = [value.tensor for value in values if value.name == name]
+        tensors = [value.tensor for value in self._of(name)]  # type: ignore[attr-defined]
         if not tensors:
-            names = ", ".join(dict.fromkeys(repr(value.name) for value in values)) or "none"
-            raise KeyError(f"nothing captured of {name!r}; there is {names}")
+            names = dict.fromkeys(repr(value.name) for value in self)
+            raise KeyError(f"nothing captured of {name!r}; there is {', '.join(names) or 'none'}")
         return tensors
 
 

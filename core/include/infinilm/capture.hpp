@@ -1,6 +1,7 @@
 // Captures: what hook points hold, kept pass after pass without a callback.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -24,8 +25,9 @@ class Captured {
   const std::string& name() const noexcept { return name_; }
   /// -1 where there is none.
   int layer_idx() const noexcept { return layer_idx_; }
-  /// float32, of the point's shape; the engine never writes to it again.
+  /// float32, of the point's shape (of `call_hook` a copy of what was given); the engine does not use it any more.
   Tensor tensor() const { return tensor_; }
+  std::size_t nbytes() const { return tensor_.nbytes(); }
   /// The pass, and which rows are whose.
   StepInfo step() const { return step_; }
 
@@ -38,8 +40,9 @@ class Captured {
 
 class CaptureStore;
 
-/// What `HookRegistry::capture` returns: keeps the values of all points that it matches until it is removed, or dropped. Since it
-/// only reads, passes that nobody else watches stay as fast as they are without. Thread-safe.
+/// What `HookRegistry::capture` returns: keeps the values of all points that it matches until it is removed, or dropped. Those of a
+/// pass are there when it has ended. Since it only reads, a device may record steps that nobody else watches, as it does without.
+/// Thread-safe.
 class Capture {
  public:
   Capture(std::weak_ptr<HookRegistry> registry, const std::shared_ptr<HookEntry>& entry);
@@ -54,8 +57,12 @@ class Capture {
   const std::string& name() const noexcept { return handle_.name(); }
   bool active() const noexcept { return handle_.active(); }
 
-  /// All that it keeps, in the order of the passes and of execution. Captures of one point may share its tensor.
+  /// How many values it keeps.
+  std::size_t size() const;
+  /// All that it keeps: passes in the order in which they ended, points in that of execution. Captures of one point may share its tensor.
   std::vector<Captured> values() const;
+  /// Those of one point, by its name.
+  std::vector<Captured> of(const std::string& point) const;
   /// The same, and lets go of them.
   std::vector<Captured> take();
 

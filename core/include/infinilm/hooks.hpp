@@ -31,10 +31,8 @@ struct HookEntry {
   HookEntry(const HookEntry&) = delete;
   HookEntry& operator=(const HookEntry&) = delete;
 
-  /// Shows it what a point holds, as a callback gets it.
+  /// Calls the callback.
   void fire(const std::string& point, const Tensor& tensor, int layer_idx) const;
-  /// Gives a capture what it keeps: `tensor`, which is where it wants it.
-  void keep(const std::string& point, const Tensor& tensor, int layer_idx) const;
   bool is_capture() const noexcept { return store != nullptr; }
 
   const std::string name;
@@ -79,8 +77,8 @@ class HookRegistry : public std::enable_shared_from_this<HookRegistry> {
   /// fnmatch, and `#` for a number. The same name again replaces the callback and keeps its place.
   /// Throws ValueError for an empty name or a null callback.
   std::shared_ptr<HookHandle> register_hook(const std::string& name, HookCallback callback);
-  /// Keeps what the points hold that `name` matches, as hooks registered before this left it; with `to_cpu` as copies on the CPU,
-  /// which leave a device while the model runs on. A name may have any number of captures. ValueError for an empty name.
+  /// Keeps what the points hold that `name` matches, as hooks registered before this left it; with `to_cpu` on the CPU, for which it
+  /// leaves a device while the model runs on. A name may have any number of captures. ValueError for an empty name.
   std::shared_ptr<Capture> capture(const std::string& name, bool to_cpu = false);
   /// Takes out all hooks and captures; what these have kept stays theirs.
   void clear();
