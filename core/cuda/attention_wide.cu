@@ -55,16 +55,11 @@ __device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s,
   }
 }
 
-// Eight neighbouring floats, from where four can be read at once or not.
-__device__ __forceinline__ void read_eight(const float* from, bool in_fours, float (&v)[8]) {
-  if (in_fours) {
-    const float4 a = load_four(from), b = load_four(from + 4);
-    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
-    v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = from[i];
-  }
+// Eight neighbouring floats, from where four can be read at once.
+__device__ __forceinline__ void read_eight(const float* from, float (&v)[8]) {
+  const float4 a = load_four(from), b = load_four(from + 4);
+  v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+  v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
 }
 template <bool kF16>
 __device__ __forceinline__ uint4 rounded_eight(const float (&v)[8]) {
@@ -72,60 +67,62 @@ __device__ __forceinline__ uint4 rounded_eight(const float (&v)[8]) {
                     pack_half<kF16>(v[4], v[5]), pack_half<kF16>(v[6], v[7]));
 }
 
-// A group's queries, rotated if that is to be done here, and rounded; zeros around them.
+// A group's queries, rotated if that is to be done here, and rounded; zeros around them. Eight columns at once, of both halves of what
+// is rotated, where memory is laid out for it: several threads' loads are under way together.
 template <bool kF16, int kD>
 __device__ __forceinline__ void put_queries(const AttentionTask& task, const Share& s, int first,
                                             std::uint16_t* tile) {
+  constexpr int kPieces = kD / 8;
   const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
-  const int half = task.kv.head_dim / 2;
-  // Rotations by eight at once, of both halves; d counts from there in what is left.
-  const bool turns = task.cos != nullptr && half % 8 == 0;
+  const int head_dim = task.kv.head_dim, half = head_dim / 2;
   const auto places = reinterpret_cast<std::uintptr_t>(task.q) |
                       reinterpret_cast<std::uintptr_t>(task.cos) |
                       reinterpret_cast<std::uintptr_t>(task.sin);
-  const auto strides = task.q_stride | task.cos_stride | task.sin_stride | task.kv.head_dim;
-  const bool in_fours = places % 16 == 0 && strides % 4 == 0;
-  const int pieces = turns ? half / 8 : 0;
+  const auto strides = task.q_stride | task.cos_stride | task.sin_stride;
+  const bool in_fours = places % 16 == 0 && strides % 4 == 0 && head_dim % 16 == 0;
+  const auto head_of = [&](int r) {
+    return task.q + row_of(s, first + r) * task.q_stride + column_of(task, s, first + r);
+  };
+  const auto put = [&](int r, int d, const uint4& v) {
+    *reinterpret_cast<uint4*>(place_in_tile(tile, r, d)) = v;
+  };
+  if (in_fours && task.cos == nullptr) {
 #pragma unroll 4
-  for (int i = thread; i < kTileOfRows * pieces; i += kGroupThreads) {
-    const int r = i / pieces, d = i % pieces * 8;
-    uint4 low = zero4(), high = zero4();
-    if (first + r < s.rows) {
-      const std::int64_t row = row_of(s, first + r);
-      const float* head = task.q + row * task.q_stride + column_of(task, s, first + r);
-      float a[8], b[8], cos[8], sin[8];
-      read_eight(head + d, in_fours, a);
-      read_eight(head + half + d, in_fours, b);
-      read_eight(task.cos + row * task.cos_stride + d, in_fours, cos);
-      read_eight(task.sin + row * task.sin_stride + d, in_fours, sin);
+    for (int i = thread; i < kTileOfRows * kPieces; i += kGroupThreads) {
+      const int r = i / kPieces, d = i % kPieces * 8;
+      float v[8] = {};
+      if (first + r < s.rows && d < head_dim) read_eight(head_of(r) + d, v);
+      put(r, d, rounded_eight<kF16>(v));
+    }
+  } else if (in_fours) {
+#pragma unroll 4
+    for (int i = thread; i < kTileOfRows * (kPieces / 2); i += kGroupThreads) {
+      const int r = i / (kPieces / 2), d = i % (kPieces / 2) * 8;
+      float a[8] = {}, b[8] = {};
+      if (first + r < s.rows && d < half) {
+        const std::int64_t row = row_of(s, first + r);
+        float cos[8], sin[8];
+        read_eight(head_of(r) + d, a);
+        read_eight(head_of(r) + half + d, b);
+        read_eight(task.cos + row * task.cos_stride + d, cos);
+        read_eight(task.sin + row * task.sin_stride + d, sin);
 #pragma unroll
-      for (int k = 0; k < 8; ++k) {
-        const RotaryPair pair = {a[k], b[k], cos[k], sin[k]};
-        a[k] = pair.first();
-        b[k] = pair.second();
+        for (int k = 0; k < 8; ++k) {
+          const RotaryPair pair = {a[k], b[k], cos[k], sin[k]};
+          a[k] = pair.first();
+          b[k] = pair.second();
+        }
       }
-      low = rounded_eight<kF16>(a);
-      high = rounded_eight<kF16>(b);
+      // Behind the halves, where these do not fill the tile, lie as many zeros.
+      put(r, d < half ? d : half + d, rounded_eight<kF16>(a));
+      put(r, d < half ? half + d : kD / 2 + d, rounded_eight<kF16>(b));
     }
-    *reinterpret_cast<uint4*>(place_in_tile(tile, r, d)) = low;
-    *reinterpret_cast<uint4*>(place_in_tile(tile, r, half + d)) = high;
-  }
-  const int done = 2 * pieces, left = kD / 8 - done;
-  for (int i = thread; i < kTileOfRows * left; i += kGroupThreads) {
-    const int r = i / left, d = (done + i % left) * 8;
-    const bool inside = first + r < s.rows;
-    const std::int64_t row = inside ? row_of(s, first + r) : 0;
-    const float* head = task.q + row * task.q_stride + (inside ? column_of(task, s, first + r) : 0);
-    std::uint16_t* to = place_in_tile(tile, r, d);
-    if (inside && task.cos == nullptr && in_fours && d + 8 <= task.kv.head_dim) {
-      float v[8];
-      read_eight(head + d, true, v);
-      *reinterpret_cast<uint4*>(to) = rounded_eight<kF16>(v);
-      continue;
-    }
-#pragma unroll 1
-    for (int k = 0; k < 8; ++k) {
-      to[k] = inside ? to_half<kF16>(query_of(task, row, head, d + k)) : std::uint16_t{0};
+  } else {
+    for (int i = thread; i < kTileOfRows * kD; i += kGroupThreads) {
+      const int r = i / kD, d = i % kD;
+      const bool inside = first + r < s.rows;
+      const float x = inside ? query_of(task, row_of(s, first + r), head_of(r), d) : 0.0f;
+      place_in_tile(tile, r, d / 8 * 8)[d % 8] = to_half<kF16>(x);
     }
   }
 }
@@ -169,12 +166,12 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1)
   RowState<kD> rows;
   rows.clear(task, s, first + warp_index() % 4 * 16);
   unsigned weights[4][4];
-  // Keys and values number i are there, those of i - 2 are not needed any more, and i + 2 is asked for.
-  const auto arrive = [&](int i) {
+  // The next keys and values are there, and those three before them are not needed any more. What asks for more comes when there is
+  // something to multiply meanwhile: it has to look up where to.
+  const auto arrive = [&] {
     wait_for_copies<1>();
     show_to_tensor_cores();
     __syncthreads();
-    ask_for(i + 2);
   };
   const auto weigh = [&](float (&scores)[8][4], int i) {
     const int key = (s.block_begin + i) * kKeys;
@@ -182,24 +179,26 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1)
     if (!whole) rows.template mask<8>(key, scores);
     rows.template weigh<8>(scores, factor);
   };
-  arrive(0);
+  arrive();
   {
     float scores[8][4] = {};
     begin_wide();
     multiply_tiles<kF16, kD>(scores, tiles.queries(group), tiles.keys(0));
     commit_wide();
+    ask_for(2);
     end_wide(scores);
     weigh(scores, 0);
     pack_weights<kF16>(scores, weights);
   }
   for (int i = 1; i < mine; ++i) {
-    arrive(i);
+    arrive();
     float scores[8][4] = {};
     begin_wide();
     multiply_tiles<kF16, kD>(scores, tiles.queries(group), tiles.keys(i));
     commit_wide();
     multiply_rows<kF16, kD>(rows.sums, weights, tiles.values(i - 1));
     commit_wide();
+    ask_for(i + 2);
     end_wide<1>(scores);
     weigh(scores, i);
     end_wide(rows.sums);
@@ -210,7 +209,10 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1)
   multiply_rows<kF16, kD>(rows.sums, weights, tiles.values(mine - 1));
   commit_wide();
   end_wide(rows.sums);
-  for (int i = mine; i < count; ++i) arrive(i);
+  for (int i = mine; i < count; ++i) {
+    arrive();
+    ask_for(i + 2);
+  }
 
   rows.gather();
   constexpr int kRowsOfBlock = kGroups * kTileOfRows;
