@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What hooks cost: a forward pass with none, with one that never matches, with one everywhere.
+"""What hooks and captures cost: a forward pass with none, with one that never matches, with one everywhere.
 
     python hooks.py                          the 150M shape, 128 tokens
     python hooks.py --tokens 1               one token, as in decode
@@ -27,7 +27,7 @@ import numpy as np
 import report
 from infinilm.benchmark.shapes import SHAPES
 
-Setup = Callable[[infinilm.HookRegistry, list[str]], None]
+Setup = Callable[[infinilm.HookRegistry, list[str]], list[infinilm.Capture] | None]
 FIRST_PASS = "every point, first pass after registering"
 UNFUSED = ("_attention_scores", "_attention_weights")
 
@@ -66,6 +66,16 @@ def on_residual(registry: infinilm.HookRegistry, _names: list[str]) -> None:
     registry.register_hook("layer#_output", view)
 
 
+def capture_residual(registry: infinilm.HookRegistry, _names: list[str]) -> list[infinilm.Capture]:
+    """The same values without a callback."""
+    return [registry.capture("layer#_output")]
+
+
+def capture_fused(registry: infinilm.HookRegistry, names: list[str]) -> list[infinilm.Capture]:
+    """Captures every point but scores and weights."""
+    return [registry.capture(name) for name in names if not name.endswith(UNFUSED)]
+
+
 def on_unfused(registry: infinilm.HookRegistry, names: list[str]) -> None:
     """Sets a hook on the scores and weights of every layer."""
     for name in names:
@@ -77,8 +87,10 @@ CASES: dict[str, Setup] = {
     "registry, no hook": set_none,
     "one that never matches": set_elsewhere,
     "residual stream of each layer, NumPy view": on_residual,
+    "residual stream of each layer, captured": capture_residual,
     "every point, empty function": on_fused(nothing),
     "every point, NumPy view": on_fused(view),
+    "every point, captured": capture_fused,
     FIRST_PASS: on_fused(nothing),
     "scores and weights, NumPy view": on_unfused,
 }
@@ -87,9 +99,15 @@ CASES: dict[str, Setup] = {
 class Case:
     """A registry with its hooks, and what passes with it took."""
 
-    def __init__(self, name: str, registry: infinilm.HookRegistry | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        registry: infinilm.HookRegistry | None,
+        captures: list[infinilm.Capture] | None = None,
+    ) -> None:
         self.name = name
         self.registry = registry
+        self.captures = captures or []
         self.milliseconds: list[float] = []
         self.cpu_milliseconds: list[float] = []
         self.fired = 0
@@ -99,6 +117,8 @@ class Case:
         model.set_hook_registry(self.registry)
         if self.name != FIRST_PASS:
             model.forward(ids[:1])  # which hook goes where is worked out once after each change
+        for capture in self.captures:
+            capture.take()
         cpu = time.process_time()
         seconds = report.timed(lambda: model.forward(ids, logits_to_keep=1))
         self.cpu_milliseconds.append(1e3 * (time.process_time() - cpu))
@@ -111,8 +131,7 @@ def make_cases(model: infinilm.LlamaForCausalLM, ids: list[int]) -> list[Case]:
     cases = [Case("plain", None)]
     for label, setup in CASES.items():
         registry = infinilm.HookRegistry()
-        setup(registry, names)
-        cases.append(Case(label, registry))
+        cases.append(Case(label, registry, setup(registry, names)))
     for case in cases:
         fired = 0
 

@@ -61,13 +61,14 @@ for value in residual:                        # in the order of the passes and o
 np.concatenate(residual["layer3_output"])     # one point's tensors, one for each pass: [all tokens, H]
 ```
 
-A capture keeps what the hooks that were registered before it have left; any number of captures may have one name.
-`values()` gives all that it keeps, `take()` also lets go of it. It ends with the `with` block, with `remove()`, or when nobody holds it.
-`value.step.sequences` says which rows are whose. On a GPU `capture(name, to_cpu=True)` keeps copies on the CPU, which leave while the
-model runs on.
+A capture keeps what the hooks that were registered before it have left, and lets you see it when the pass has ended; any number of
+captures may have one name, and those of one point may share its tensor. `values()` gives all that it keeps, `take()` also lets go of it.
+It ends with the `with` block, with `remove()`, or when nobody holds it. `value.step.sequences` says which rows are whose. On a GPU
+`capture(name, to_cpu=True)` keeps values on the CPU, for which they leave while the model runs on; the last line above asks for that.
 
 Since a capture only reads, it costs less than a hook: no call of Python, and on a GPU decode steps stay recorded ([figures](cuda.md)).
-Where a hook watches the same model, or a capture wants scores or weights, steps run as they do for hooks.
+Points that are otherwise part of a larger operation (gate, up, norms, q and k) are computed by themselves, as for hooks; and where a
+hook watches the same model, or a capture wants scores or weights, steps run as they do for hooks.
 """
 
 

@@ -181,7 +181,7 @@ void HookRunner::run(Point point, int layer, const Tensor& tensor) {
       continue;
     }
     Tensor value = entry->store->to_cpu() ? tensor.to(Device(), true) : tensor;
-    if (is_watched && value.data() == tensor.data()) value = value.clone();
+    if (is_watched && value.buffer() == tensor.buffer()) value = value.clone();
     kept_.push_back({entry->store, entry->calls, {name, layer, std::move(value), info_}});
   }
 }

@@ -84,8 +84,6 @@ class HookRunner {
  public:
   HookRunner(std::shared_ptr<HookConnection> connection, Frontend& frontend, StepInfo info);
 
-  // True if somebody wants to see any point.
-  bool wants_any() { return is_active() && !current_plan().wanted().empty(); }
   // True if somebody wants to see `point` now.
   bool wants(Point point, int layer) {
     if (!is_active()) [[likely]]

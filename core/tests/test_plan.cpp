@@ -61,14 +61,14 @@ TEST(a_model_that_nobody_watches_knows_it) {
   const Model ours(registry, "ours"), other(registry, "other");
   HookRunner runner(ours.connection, frontend, StepInfo{}),
       others(other.connection, frontend, StepInfo{});
-  CHECK(!runner.wants_any());
+  CHECK(runner.wanted().empty());
   registry->register_hook("other_layer1_mlp", [](auto&&...) {});
-  CHECK(!runner.wants_any());
-  CHECK(others.wants_any());
+  CHECK(runner.wanted().empty());
+  CHECK(!others.wanted().empty());
   registry->register_hook("layer0_output", [](auto&&...) {});
-  CHECK(runner.wants_any());
+  CHECK(!runner.wanted().empty());
   registry->clear();
-  CHECK(!runner.wants_any() && !others.wants_any());
+  CHECK(runner.wanted().empty() && others.wanted().empty());
   CHECK(frontend.warnings.empty());
 }
 
