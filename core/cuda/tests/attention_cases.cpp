@@ -61,17 +61,31 @@ Floats attend(Ops& ops, const AttentionCase& c, DataType cached, Way way) {
   return y.read();
 }
 
-void check_attention(const AttentionCase& c) {
-  const DataType expected = c.dtype == DataType::F16 ? DataType::F32 : c.dtype;
-  const std::string what =
-      concat("attention ", c.heads, "/", c.kv_heads, " x ", c.head_dim, ", window ", c.window, ", ",
-             name_of(c.dtype), ", ", c.rows.size(), " sequences");
+namespace {
+
+DataType expected_cache(const AttentionCase& c) {
+  return c.dtype == DataType::F16 ? DataType::F32 : c.dtype;
+}
+
+std::string text_of(const AttentionCase& c) {
+  return concat("attention ", c.heads, "/", c.kv_heads, " x ", c.head_dim, ", window ", c.window,
+                ", ", name_of(c.dtype), ", ", c.rows.size(), " sequences");
+}
+
+}  // namespace
+
+void check_fused_attention(const AttentionCase& c) {
   // On tensor cores queries and weights are rounded to the cache's type.
   const float fused = c.dtype == DataType::BF16 ? 2e-2f : c.dtype == DataType::F16 ? 3e-3f : 1e-5f;
-  CHECK(is_close(attend(device(), c, c.dtype, Way::Fused), attend(host(), c, expected, Way::Fused),
-                 fused, what));
-  CHECK(is_close(attend(device(), c, c.dtype, Way::Steps), attend(host(), c, expected, Way::Steps),
-                 1e-5f, what + ", in steps"));
+  CHECK(is_close(attend(device(), c, c.dtype, Way::Fused),
+                 attend(host(), c, expected_cache(c), Way::Fused), fused, text_of(c)));
+}
+
+void check_attention(const AttentionCase& c) {
+  check_fused_attention(c);
+  CHECK(is_close(attend(device(), c, c.dtype, Way::Steps),
+                 attend(host(), c, expected_cache(c), Way::Steps), 1e-5f,
+                 text_of(c) + ", in steps"));
 }
 
 }  // namespace cuda_tests

@@ -52,7 +52,8 @@ enum class Way { Fused, Steps, Multiplied, Seen };
 // Writes the past, then this step through rope and kv_write, then asks.
 Floats attend(Ops& ops, const AttentionCase& c, DataType cached, Way way);
 
-// Every way to the same result, against the CPU's.
+// Against the CPU's: the operation for it; that, and every step by itself.
+void check_fused_attention(const AttentionCase& c);
 void check_attention(const AttentionCase& c);
 
 }  // namespace cuda_tests

@@ -23,8 +23,8 @@ TEST(attention) {
   }
   for (const DataType dtype : {kBf16, kF16}) {  // several blocks of threads, and of keys for each
     if (is_quick() && dtype == kF16) continue;
-    check_attention({2, 1, 64, 0, dtype, {80}, {260}});
-    check_attention({1, 1, 128, 150, dtype, {70, 3}, {330, 0}});
+    check_fused_attention({2, 1, 64, 0, dtype, {80}, {260}});
+    check_fused_attention({1, 1, 128, 150, dtype, {70, 3}, {330, 0}});
   }
   CHECK_THROWS(ValueError, "kv_cache_dtype", device().kv_block_bytes(1, 8, DataType::F64));
 }
