@@ -26,23 +26,14 @@ struct KeyTiles {
   static constexpr int kQueries = 16 * kStride;  // rotated ones
 };
 
-// Keys and values of the first `length` tokens in a block of the cache into shared memory, in the background; zeros behind.
+// A block's keys and values, row by row.
 template <int kD>
 __device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s, int b, int length,
                                       std::uint16_t* keys, std::uint16_t* values) {
-  const std::byte* block = task.sequences.blocks[s.sequence.first_block + b];
-  const auto* k = reinterpret_cast<const std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
-  const auto* v = reinterpret_cast<const std::uint16_t*>(values_of(task.kv, block, s.kv_head));
-  const int tokens = length - b * kKeys, padded = task.kv.padded;
-  constexpr int kPieces = kD / 8;
-#pragma unroll
-  for (int i = static_cast<int>(threadIdx.x); i < kKeys * kPieces; i += kThreads) {
-    const int token = i / kPieces, d = i % kPieces * 8;
-    const bool valid = token < tokens && d < padded;
-    const int from = valid ? token * padded + d : 0, to = token * KeyTiles<kD>::kStride + d;
-    copy_async(keys + to, k + from, valid);
-    copy_async(values + to, v + from, valid);
-  }
+  fetch_block<kD, kThreads>(task, s, b, length, keys, values,
+                            [](std::uint16_t* tile, int token, int d) {
+                              return tile + token * KeyTiles<kD>::kStride + d;
+                            });
   commit_copies();
 }
 

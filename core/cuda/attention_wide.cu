@@ -7,7 +7,6 @@
 //   Keys and values come two such steps ahead.
 #include "cuda/attention_rows.cuh"
 #include "cuda/wide_tiles.cuh"
-#include "infinilm/error.hpp"
 
 namespace infinilm::cuda {
 namespace {
@@ -36,27 +35,8 @@ struct Tiles {
   }
 };
 
-// As in attention_tensor.cu, into tiles: keys and values of the first `length` tokens in a block of the cache; zeros behind.
-template <int kD>
-__device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s, int b, int length,
-                                      std::uint16_t* keys, std::uint16_t* values) {
-  const std::byte* block = task.sequences.blocks[s.sequence.first_block + b];
-  const auto* k = reinterpret_cast<const std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
-  const auto* v = reinterpret_cast<const std::uint16_t*>(values_of(task.kv, block, s.kv_head));
-  const int tokens = length - b * kKeys, padded = task.kv.padded;
-  constexpr int kPieces = kD / 8;
-#pragma unroll
-  for (int i = static_cast<int>(threadIdx.x); i < kKeys * kPieces; i += kThreads) {
-    const int token = i / kPieces, d = i % kPieces * 8;
-    const bool valid = token < tokens && d < padded;
-    const int from = valid ? token * padded + d : 0;
-    copy_async(place_in_tile(keys, token, d), k + from, valid);
-    copy_async(place_in_tile(values, token, d), v + from, valid);
-  }
-}
-
 // Eight neighbouring floats, from where four can be read at once.
-__device__ __forceinline__ void read_eight(const float* from, float (&v)[8]) {
+__device__ __forceinline__ void load_eight(const float* from, float (&v)[8]) {
   const float4 a = load_four(from), b = load_four(from + 4);
   v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
   v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
@@ -91,7 +71,7 @@ __device__ __forceinline__ void put_queries(const AttentionTask& task, const Sha
     for (int i = thread; i < kTileOfRows * kPieces; i += kGroupThreads) {
       const int r = i / kPieces, d = i % kPieces * 8;
       float v[8] = {};
-      if (first + r < s.rows && d < head_dim) read_eight(head_of(r) + d, v);
+      if (first + r < s.rows && d < head_dim) load_eight(head_of(r) + d, v);
       put(r, d, rounded_eight<kF16>(v));
     }
   } else if (in_fours) {
@@ -102,10 +82,10 @@ __device__ __forceinline__ void put_queries(const AttentionTask& task, const Sha
       if (first + r < s.rows && d < half) {
         const std::int64_t row = row_of(s, first + r);
         float cos[8], sin[8];
-        read_eight(head_of(r) + d, a);
-        read_eight(head_of(r) + half + d, b);
-        read_eight(task.cos + row * task.cos_stride + d, cos);
-        read_eight(task.sin + row * task.sin_stride + d, sin);
+        load_eight(head_of(r) + d, a);
+        load_eight(head_of(r) + half + d, b);
+        load_eight(task.cos + row * task.cos_stride + d, cos);
+        load_eight(task.sin + row * task.sin_stride + d, sin);
 #pragma unroll
         for (int k = 0; k < 8; ++k) {
           const RotaryPair pair = {a[k], b[k], cos[k], sin[k]};
@@ -150,7 +130,10 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1)
   if (s.block_begin >= s.block_end) return;
   const int length = s.sequence.past + s.sequence.rows, count = s.block_end - s.block_begin;
   const auto ask_for = [&](int i) {
-    if (i < count) fetch<kD>(task, s, s.block_begin + i, length, tiles.keys(i), tiles.values(i));
+    if (i < count) {
+      fetch_block<kD, kThreads>(task, s, s.block_begin + i, length, tiles.keys(i), tiles.values(i),
+                                place_in_tile);
+    }
     commit_copies();
   };
   ask_for(0);

@@ -81,19 +81,31 @@ __device__ __forceinline__ std::uint64_t describe_wide(const std::uint16_t* x) {
 #define INFINILM_WGMMA_32_ROWS(type)                                                       \
   asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32." type "." type                 \
                " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, " \
-               "{%16, %17, %18, %19}, %20, 1, 1, 1, 0;"                                    \
+               "{%16, %17, %18, %19}, %20, 1, 1, 1, %21;"                                  \
                : INFINILM_WGMMA_8(d, 0), INFINILM_WGMMA_8(d, 2)                            \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x))
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x), "n"(kColumns))
 #define INFINILM_WGMMA_64_ROWS(type)                                                               \
   asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                         \
                " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
                "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
-               "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;"                                            \
+               "{%32, %33, %34, %35}, %36, 1, 1, 1, %37;"                                          \
                : INFINILM_WGMMA_8(d, 0), INFINILM_WGMMA_8(d, 2), INFINILM_WGMMA_8(d, 4),           \
                  INFINILM_WGMMA_8(d, 6)                                                            \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x))
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x), "n"(kColumns))
+#define INFINILM_WGMMA_128_ROWS(type)                                                              \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type                        \
+               " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
+               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
+               "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "  \
+               "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
+               "{%64, %65, %66, %67}, %68, 1, 1, 1, %69;"                                          \
+               : INFINILM_WGMMA_8(d, 0), INFINILM_WGMMA_8(d, 2), INFINILM_WGMMA_8(d, 4),           \
+                 INFINILM_WGMMA_8(d, 6), INFINILM_WGMMA_8(d, 8), INFINILM_WGMMA_8(d, 10),          \
+                 INFINILM_WGMMA_8(d, 12), INFINILM_WGMMA_8(d, 14)                                  \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(x), "n"(kColumns))
 
-template <bool kF16>
+// kColumns: x lies column by column.
+template <bool kF16, bool kColumns = false>
 __device__ __forceinline__ void multiply_described(float (&d)[4][4], const unsigned (&a)[4],
                                                    std::uint64_t x) {
   if constexpr (kF16) {
@@ -102,13 +114,22 @@ __device__ __forceinline__ void multiply_described(float (&d)[4][4], const unsig
     INFINILM_WGMMA_32_ROWS("bf16");
   }
 }
-template <bool kF16>
+template <bool kF16, bool kColumns = false>
 __device__ __forceinline__ void multiply_described(float (&d)[8][4], const unsigned (&a)[4],
                                                    std::uint64_t x) {
   if constexpr (kF16) {
     INFINILM_WGMMA_64_ROWS("f16");
   } else {
     INFINILM_WGMMA_64_ROWS("bf16");
+  }
+}
+template <bool kF16, bool kColumns = false>
+__device__ __forceinline__ void multiply_described(float (&d)[16][4], const unsigned (&a)[4],
+                                                   std::uint64_t x) {
+  if constexpr (kF16) {
+    INFINILM_WGMMA_128_ROWS("f16");
+  } else {
+    INFINILM_WGMMA_128_ROWS("bf16");
   }
 }
 #endif

@@ -37,27 +37,6 @@ __device__ __forceinline__ std::uint64_t describe_tile(const std::uint16_t* at) 
                : INFINILM_WGMMA_8(d, 0), INFINILM_WGMMA_8(d, 2), INFINILM_WGMMA_8(d, 4),           \
                  INFINILM_WGMMA_8(d, 6)                                                            \
                : "l"(a), "l"(b))
-// d += a b: a in registers, b 16 rows of a tile, of 64 or 128 columns.
-#define INFINILM_WGMMA_ROWS_64(type)                                                               \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type                         \
-               " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, " \
-               "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;"                                            \
-               : INFINILM_WGMMA_8(d, 0), INFINILM_WGMMA_8(d, 2), INFINILM_WGMMA_8(d, 4),           \
-                 INFINILM_WGMMA_8(d, 6)                                                            \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
-#define INFINILM_WGMMA_ROWS_128(type)                                                              \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type                        \
-               " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
-               "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
-               "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "  \
-               "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, " \
-               "{%64, %65, %66, %67}, %68, 1, 1, 1, 1;"                                            \
-               : INFINILM_WGMMA_8(d, 0), INFINILM_WGMMA_8(d, 2), INFINILM_WGMMA_8(d, 4),           \
-                 INFINILM_WGMMA_8(d, 6), INFINILM_WGMMA_8(d, 8), INFINILM_WGMMA_8(d, 10),          \
-                 INFINILM_WGMMA_8(d, 12), INFINILM_WGMMA_8(d, 14)                                  \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
-
 template <bool kF16>
 __device__ __forceinline__ void multiply_described_tiles(float (&d)[8][4], std::uint64_t a,
                                                          std::uint64_t b) {
@@ -65,24 +44,6 @@ __device__ __forceinline__ void multiply_described_tiles(float (&d)[8][4], std::
     INFINILM_WGMMA_TILES("f16");
   } else {
     INFINILM_WGMMA_TILES("bf16");
-  }
-}
-template <bool kF16>
-__device__ __forceinline__ void multiply_described_rows(float (&d)[8][4], const unsigned (&a)[4],
-                                                        std::uint64_t b) {
-  if constexpr (kF16) {
-    INFINILM_WGMMA_ROWS_64("f16");
-  } else {
-    INFINILM_WGMMA_ROWS_64("bf16");
-  }
-}
-template <bool kF16>
-__device__ __forceinline__ void multiply_described_rows(float (&d)[16][4], const unsigned (&a)[4],
-                                                        std::uint64_t b) {
-  if constexpr (kF16) {
-    INFINILM_WGMMA_ROWS_128("f16");
-  } else {
-    INFINILM_WGMMA_ROWS_128("bf16");
   }
 }
 #endif
@@ -123,7 +84,7 @@ __device__ __forceinline__ void multiply_rows(float (&d)[kD / 8][4], const unsig
 #if defined(INFINILM_WGMMA)
 #pragma unroll
   for (int k = 0; k < 4; ++k)
-    multiply_described_rows<kF16>(d, a[k], describe_tile(b + k * 16 * 64));
+    multiply_described<kF16, true>(d, a[k], describe_tile(b + k * 16 * 64));
 #else
   const int lane = lane_index();
 #pragma unroll
