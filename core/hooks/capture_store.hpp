@@ -2,8 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -19,8 +22,12 @@ class CaptureStore {
   // Whether it keeps values on the CPU.
   bool to_cpu() const noexcept { return to_cpu_; }
 
-  // `tensor` is where it is to be kept, and nobody writes to it any more.
+  // How many values it has been given; shared with the handle, which may outlive it.
+  const std::shared_ptr<std::atomic<std::int64_t>>& calls() const noexcept { return calls_; }
+
+  // Its tensor is where it is to be kept, and nobody writes to it any more.
   void keep(Captured value) {
+    calls_->fetch_add(1);
     const std::lock_guard lock(mutex_);
     values_.push_back(std::move(value));
   }
@@ -48,6 +55,8 @@ class CaptureStore {
 
  private:
   const bool to_cpu_;
+  const std::shared_ptr<std::atomic<std::int64_t>> calls_ =
+      std::make_shared<std::atomic<std::int64_t>>(0);
   mutable std::mutex mutex_;
   std::vector<Captured> values_;
 };

@@ -20,13 +20,16 @@ bool varies(Point point) {
   return point == Point::AttentionScores || point == Point::AttentionWeights;
 }
 
+PointNames names_at(const HookScope& scope, Point point, int layer) {
+  return {hook_point_table()[static_cast<std::size_t>(point)], layer, scope.prefix};
+}
+
 // In the order of execution, which is that of point_index.
 std::vector<PointNames> names_of(const HookScope& scope) {
   std::vector<PointNames> names;
   names.reserve(point_count(scope.num_layers));
-  for_each_point(scope.num_layers, [&](Point point, int layer) {
-    names.emplace_back(hook_point_table()[static_cast<std::size_t>(point)], layer, scope.prefix);
-  });
+  for_each_point(scope.num_layers,
+                 [&](Point point, int layer) { names.push_back(names_at(scope, point, layer)); });
   return names;
 }
 
@@ -80,8 +83,7 @@ HookPlan::HookPlan(const HookRegistry& registry, const HookScope& scope)
       calls_(point_count(scope.num_layers)) {
   const auto entries = registry.entries();
   for_each_point(scope.num_layers, [&](Point point, int layer) {
-    const PointNames names(hook_point_table()[static_cast<std::size_t>(point)], layer,
-                           scope.prefix);
+    const PointNames names = names_at(scope, point, layer);
     const std::size_t i = point_index(point, layer, num_layers_);
     for (const auto& entry : entries) {
       std::string name = names.match(entry->name);
@@ -161,16 +163,11 @@ std::span<const std::size_t> HookRunner::wanted() {
 
 bool HookRunner::wants_callbacks() { return is_active() && current_plan().has_callbacks(); }
 
-HookRunner::Ready HookRunner::ready(Point point, int layer) {
-  Ready found;
-  for (const HookPlan::Call& call : calls(point, layer)) {
-    if (auto entry = call.entry.lock()) found.emplace_back(std::move(entry), call.name);
-  }
-  return found;
-}
-
 void HookRunner::run(Point point, int layer, const Tensor& tensor) {
-  const Ready entries = ready(point, layer);
+  std::vector<std::pair<std::shared_ptr<HookEntry>, std::string>> entries;
+  for_each_entry(point, layer, [&](std::shared_ptr<HookEntry> entry, const std::string& name) {
+    entries.emplace_back(std::move(entry), name);
+  });
   // Callbacks may write to the tensor now, and, if they keep it, later.
   const bool is_watched = std::any_of(entries.begin(), entries.end(),
                                       [](const auto& e) { return !e.first->is_capture(); });
@@ -182,30 +179,28 @@ void HookRunner::run(Point point, int layer, const Tensor& tensor) {
     }
     Tensor value = entry->store->to_cpu() ? tensor.to(Device(), true) : tensor;
     if (is_watched && value.buffer() == tensor.buffer()) value = value.clone();
-    kept_.push_back({entry->store, entry->calls, {name, layer, std::move(value), info_}});
+    kept_.push_back({entry->store, {name, layer, std::move(value), info_}});
   }
 }
 
 HookRunner::Where HookRunner::where(Point point, int layer) {
   Where wanted;
-  for (const auto& [entry, name] : ready(point, layer)) {
+  for_each_entry(point, layer, [&](const std::shared_ptr<HookEntry>& entry, const std::string&) {
     (entry->store->to_cpu() ? wanted.on_cpu : wanted.here) = true;
-  }
+  });
   return wanted;
 }
 
 void HookRunner::keep(Point point, int layer, const Tensor& here, const Tensor& on_cpu) {
-  for (const auto& [entry, name] : ready(point, layer)) {
-    const Tensor& value = entry->store->to_cpu() ? on_cpu : here;
-    if (value.buffer()) kept_.push_back({entry->store, entry->calls, {name, layer, value, info_}});
-  }
+  for_each_entry(point, layer,
+                 [&](const std::shared_ptr<HookEntry>& entry, const std::string& name) {
+                   const Tensor& value = entry->store->to_cpu() ? on_cpu : here;
+                   if (value.buffer()) kept_.push_back({entry->store, {name, layer, value, info_}});
+                 });
 }
 
 void HookRunner::hand_over() {
-  for (Kept& kept : std::exchange(kept_, {})) {
-    kept.calls->fetch_add(1);
-    kept.store->keep(std::move(kept.value));
-  }
+  for (Kept& kept : std::exchange(kept_, {})) kept.store->keep(std::move(kept.value));
 }
 
 }  // namespace infinilm

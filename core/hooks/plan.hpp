@@ -123,13 +123,16 @@ class HookRunner {
   // Keeps no entry alive: one that was removed hears nothing more.
   struct Kept {
     std::shared_ptr<CaptureStore> store;
-    std::shared_ptr<std::atomic<std::int64_t>> calls;
     Captured value;
   };
-  // Entries that are still there, and the names under which they hear a point.
-  using Ready = std::vector<std::pair<std::shared_ptr<HookEntry>, std::string>>;
 
-  Ready ready(Point point, int layer);
+  // Calls visit(entry, name) for those that hear a point, and are still there; it must not call out.
+  template <class Visit>
+  void for_each_entry(Point point, int layer, Visit visit) {
+    for (const HookPlan::Call& call : calls(point, layer)) {
+      if (auto entry = call.entry.lock()) visit(std::move(entry), call.name);
+    }
+  }
   const HookPlan& current_plan();
   std::span<const HookPlan::Call> calls(Point point, int layer) {
     return current_plan().calls(point, layer);

@@ -23,9 +23,7 @@ HookEntry::HookEntry(std::string n, HookCallback c)
 }
 
 HookEntry::HookEntry(std::string n, std::shared_ptr<CaptureStore> s)
-    : name(std::move(n)),
-      store(std::move(s)),
-      calls(std::make_shared<std::atomic<std::int64_t>>(0)) {
+    : name(std::move(n)), store(std::move(s)), calls(store->calls()) {
   live_entries.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -98,7 +96,6 @@ void HookRegistry::call_hook(const std::string& name, const Tensor& tensor, int 
     }
     const StepInfo* step = running_step();
     const Tensor copy = tensor.clone();  // who calls this may go on writing to it
-    entry->calls->fetch_add(1);
     entry->store->keep({name, layer_idx, entry->store->to_cpu() ? copy.to(Device(), true) : copy,
                         step != nullptr ? *step : StepInfo()});
   }

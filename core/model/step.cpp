@@ -26,7 +26,7 @@ void Step::show(Point point, int layer, Activation& x, const Shape& leading,
                 std::initializer_list<std::int64_t> trailing) {
   if (shown_ != nullptr) {
     ops.submit();
-    shown_->push_back({point, layer, x.view(), x, trailing});
+    shown_->push_back({point, layer, x, trailing});
     return;
   }
   Shape shape = leading;
@@ -41,8 +41,9 @@ void Step::deliver(std::span<const Shown> shown) {
   constexpr std::size_t kAlignment = 256;
   std::vector<Matrix> from, to;
   const auto add_copy = [&](const Shown& s, std::byte* data) {
-    from.push_back(s.values);
-    to.push_back({reinterpret_cast<float*>(data), s.values.rows, s.values.cols, s.values.cols});
+    const std::int64_t rows = s.values.rows(), cols = s.values.cols();
+    from.push_back(s.values.view());
+    to.push_back({reinterpret_cast<float*>(data), rows, cols, cols});
   };
   // On the device each value has memory of its own; what leaves for the CPU does so in one piece.
   std::vector<std::shared_ptr<Buffer>> here(shown.size());
@@ -51,7 +52,7 @@ void Step::deliver(std::span<const Shown> shown) {
   std::size_t end = 0;
   for (std::size_t i = 0; i < shown.size(); ++i) {
     const auto nbytes =
-        static_cast<std::size_t>(shown[i].values.rows * shown[i].values.cols) * sizeof(float);
+        static_cast<std::size_t>(shown[i].values.rows() * shown[i].values.cols()) * sizeof(float);
     where.push_back(hooks_.where(shown[i].point, shown[i].layer));
     offsets.push_back(end);
     if (where[i].on_cpu) end += (nbytes + kAlignment - 1) / kAlignment * kAlignment;

@@ -32,8 +32,7 @@ struct Batch {
 struct Shown {
   Point point;
   int layer;
-  Matrix values;
-  Activation kept;  // so that they stay as they are
+  Activation values;  // held, so that nobody writes to them
   Shape trailing;
 };
 

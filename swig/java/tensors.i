@@ -1,22 +1,17 @@
 // Tensors as direct buffers and back (infinilm.Buffers); infinilm.NativeMemory knows what their garbage weighs.
-%typemap(javabody) infinilm::Tensor %{
-  Tensor(Cell cell) {
-    super(cell, EngineJNI.Tensor_nbytes_get(cell.address, null));
+%define INFINILM_JAVA_WEIGHS(Class)
+%typemap(javabody) infinilm::Class %{
+  Class(Cell cell) {
+    super(cell, EngineJNI.Class ## _nbytes_get(cell.address, null));
   }
 
-  static long getCPtr(Tensor object) {
+  static long getCPtr(Class object) {
     return object == null ? 0 : object.swigCPtr;
   }
 %}
-%typemap(javabody) infinilm::Captured %{
-  Captured(Cell cell) {
-    super(cell, EngineJNI.Captured_nbytes_get(cell.address, null));
-  }
-
-  static long getCPtr(Captured object) {
-    return object == null ? 0 : object.swigCPtr;
-  }
-%}
+%enddef
+INFINILM_JAVA_WEIGHS(Tensor)
+INFINILM_JAVA_WEIGHS(Captured)
 %typemap(javacode) infinilm::Tensor %{
   /** The memory itself, in the machine's byte order: zero copy. It stays alive as long as this buffer or a view of it. */
   public java.nio.ByteBuffer bytes() {
