@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kWideRows = 128, kTensorRows = 64, kTensorDecodeRows = 16;
 // To merge splits takes tensor cores longer than to go through so many blocks of the cache.
-constexpr int kLeastBlocks = 4;
+constexpr int kLeastBlocks = 2;
 
 int tile_rows(const Context& context, const AttentionShape& shape, bool one_row_each) {
   if (!has_tensor_attention(shape)) return kFloatRows;
@@ -52,6 +52,10 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
   task.tile_heads = std::min(task.group, rows);
   task.tile_tokens = call.tile_tokens;
   task.window = static_cast<int>(shape.window);
+  const auto places =
+      reinterpret_cast<std::uintptr_t>(task.y) | 2 * reinterpret_cast<std::uintptr_t>(task.rounded);
+  const auto columns = task.y_stride | task.rounded_stride | shape.head_dim;
+  task.fours = places % 16 == 0 && columns % 4 == 0;
   task.least_blocks = call.one_row_each && has_tensor_attention(shape) ? kLeastBlocks : 1;
   task.scale = shape.scale;
   task.k = call.tokens.k.data;
@@ -78,7 +82,7 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
     const auto count = static_cast<std::size_t>(tiles);
     task.partial = reinterpret_cast<float*>(context.scratch(
         memory.partial,
-        count * static_cast<std::size_t>(splits * rows * (task.kv.padded + 2)) * 4));
+        count * static_cast<std::size_t>(splits * rows * (partial_stride(task.kv.padded))) * 4));
     task.arrived = reinterpret_cast<unsigned*>(
         context.cleared_scratch(memory.arrived, count * sizeof(unsigned)));
   }

@@ -26,7 +26,8 @@ struct AttentionTask {
   int window;
   int least_blocks;  // of the cache, that a split has
   float scale;
-  float* partial;     // per split: [rows] of peak, total and padded sums
+  bool fours;         // results can be written four at a time
+  float* partial;     // per split: [rows] as Partial
   unsigned* arrived;  // per tile and head
   // The step's tokens, row by row as q. With `k`: not in the cache yet. With `cos`: q is not rotated yet.
   const float *k, *v, *cos, *sin;
@@ -98,46 +99,106 @@ __device__ __forceinline__ void put_result(const AttentionTask& task, const Shar
   }
 }
 
+// The same of four neighbouring ones.
+__device__ __forceinline__ void put_results(const AttentionTask& task, const Share& s, int r, int d,
+                                            const float4& v) {
+  const std::int64_t row = row_of(s, r), column = column_of(task, s, r) + d;
+  if (!task.fours) {
+    const float all[4] = {v.x, v.y, v.z, v.w};
+    for (int i = 0; i < 4 && d + i < task.kv.head_dim; ++i) put_result(task, s, r, d + i, all[i]);
+    return;
+  }
+  if (d >= task.kv.head_dim) return;
+  if (task.y != nullptr) *reinterpret_cast<float4*>(task.y + row * task.y_stride + column) = v;
+  if (task.rounded != nullptr) {
+    const auto pack = [&](float a, float b) {
+      return task.rounds_to_f16 ? pack_half<true>(a, b) : pack_half<false>(a, b);
+    };
+    *reinterpret_cast<uint2*>(task.rounded + row * task.rounded_stride + column) = {pack(v.x, v.y),
+                                                                                    pack(v.z, v.w)};
+  }
+}
+
+// A row's result over some of its keys, in memory: the peak of their scores, their total, two that are free, and its padded sums, for
+// weights e^(score - peak).
+inline constexpr int kPartialHead = 4;
+__host__ __device__ constexpr int partial_stride(int padded) { return padded + kPartialHead; }
+
 // Memory of a split's partial results of `rows` rows.
 __device__ __forceinline__ float* partial_of(const AttentionTask& task, int rows, int split) {
   const std::int64_t before = static_cast<std::int64_t>(blockIdx.x) * gridDim.y + split;
-  return task.partial + before * rows * (task.kv.padded + 2);
+  return task.partial + before * rows * partial_stride(task.kv.padded);
 }
+
+// Results over some keys each become one over all of them, four columns of a row: by log-sum-exp.
+struct Merge {
+  float to_bits;  // what a difference of peaks is multiplied by: weights are powers of two
+  float peak = kMinusInfinity, total = 0.0f;
+  float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+
+  // heads: peak and total. What has seen nothing counts for nothing.
+  template <int kCount>
+  __device__ __forceinline__ void add(const float2 (&heads)[kCount], const float4 (&sums)[kCount]) {
+    float larger = peak;
+#pragma unroll
+    for (const float2& head : heads) larger = fmaxf(larger, head.x);
+    const float base = larger == kMinusInfinity ? 0.0f : larger;
+    scale(power_of_two((peak - base) * to_bits));
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const float weight = power_of_two((heads[i].x - base) * to_bits);
+      total = fmaf(weight, heads[i].y, total);
+      sum.x = fmaf(weight, sums[i].x, sum.x);
+      sum.y = fmaf(weight, sums[i].y, sum.y);
+      sum.z = fmaf(weight, sums[i].z, sum.z);
+      sum.w = fmaf(weight, sums[i].w, sum.w);
+    }
+    peak = larger;
+  }
+  __device__ __forceinline__ void scale(float by) {
+    total *= by;
+    sum = make_float4(sum.x * by, sum.y * by, sum.z * by, sum.w * by);
+  }
+};
+inline constexpr float kBitsOfE = 1.44269504f;  // log2(e)
 
 // Called by all threads once this split's results are written: the last one of the tile merges them by log-sum-exp.
 template <int kRows>
 __device__ void merge_splits(const AttentionTask& task, const Share& s) {
   __shared__ bool is_last;
-  __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
+    __threadfence();
     unsigned* arrived = task.arrived + blockIdx.x;
     is_last = atomicAdd(arrived, 1u) == static_cast<unsigned>(s.splits) - 1;
     if (is_last) *arrived = 0;  // for the next operation
+    __threadfence();
   }
   __syncthreads();
   if (!is_last) return;
-  __threadfence();
-  const int stride = task.kv.padded + 2, thread = static_cast<int>(threadIdx.x);
-  const int threads = static_cast<int>(blockDim.x), count = s.rows * task.kv.head_dim;
-  for (int i = thread; i < count; i += threads) {
-    const int r = i / task.kv.head_dim, d = i % task.kv.head_dim;
+  constexpr int kAtOnce =
+      8;  // independent loads: it is their number of round trips that takes time
+  const int stride = partial_stride(task.kv.padded), pieces = task.kv.padded / 4;
+  for (int i = static_cast<int>(threadIdx.x); i < s.rows * pieces;
+       i += static_cast<int>(blockDim.x)) {
+    const int r = i / pieces, d = i % pieces * 4;
     const float* first = partial_of(task, kRows, 0) + r * stride;
-    // All loads are independent: it is their number of round trips that takes time.
-    float peak = kMinusInfinity, total = 0.0f, sum = 0.0f;
-#pragma unroll 4
-    for (int split = 0; split < s.splits; ++split) {
-      const float* from = first + split * kRows * stride;
-      const float its_peak = __ldcg(from), its_total = __ldcg(from + 1);
-      const float its_sum = __ldcg(from + 2 + d), larger = fmaxf(peak, its_peak);
-      // A split that has seen nothing counts for nothing.
-      const float base = larger == kMinusInfinity ? 0.0f : larger;
-      const float before = power(peak - base), its = power(its_peak - base);
-      total = fmaf(total, before, its * its_total);
-      sum = fmaf(sum, before, its * its_sum);
-      peak = larger;
+    Merge merge{kBitsOfE};
+    for (int split = 0; split < s.splits; split += kAtOnce) {
+      float2 heads[kAtOnce];
+      float4 sums[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const bool there = split + k < s.splits;
+        const float* from = first + (there ? split + k : 0) * kRows * stride;
+        heads[k] = __ldcg(reinterpret_cast<const float2*>(from));
+        sums[k] = __ldcg(reinterpret_cast<const float4*>(from + kPartialHead + d));
+        if (!there) heads[k].x = kMinusInfinity;
+      }
+      merge.add(heads, sums);
     }
-    put_result(task, s, r, d, sum / total);
+    merge.scale(1.0f / merge.total);
+    put_results(task, s, r, d, merge.sum);
   }
 }
 

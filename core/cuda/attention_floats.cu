@@ -161,18 +161,19 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   float* partial = alone ? nullptr : partial_of(task, kFloatRows, static_cast<int>(blockIdx.y));
   if (row < s.rows) {
     float* to = alone ? task.y + row_of(s, row) * task.y_stride + column_of(task, s, row)
-                      : partial + row * (padded + 2) + 2;
+                      : partial + row * partial_stride(padded) + kPartialHead;
+    const int columns = alone ? task.kv.head_dim : padded;
     const float factor = alone ? 1.0f / m.total[row] : 1.0f;
 #pragma unroll
     for (int i = 0; i < kFours; ++i) {
       for (int j = 0; j < 4; ++j) {
         const int d = column + i * 32 + j;
-        if (d < task.kv.head_dim) to[d] = sums[i][j] * factor;
+        if (d < columns) to[d] = sums[i][j] * factor;
       }
     }
     if (!alone && thread % 8 == 0) {
-      partial[row * (padded + 2)] = m.peak[row];
-      partial[row * (padded + 2) + 1] = m.total[row];
+      partial[row * partial_stride(padded)] = m.peak[row];
+      partial[row * partial_stride(padded) + 1] = m.total[row];
     }
   }
   if (!alone) merge_splits<kFloatRows>(task, s);

@@ -140,21 +140,22 @@ struct RowState {
   }
 };
 
-// Where a tile's results go: y, or the memory of a split. `peak` in units of e, as merge_splits wants it.
+// Where four columns of a row of the tile go, `merged` over all keys of this block: y, or the memory of a split.
 __device__ __forceinline__ void write_result(const AttentionTask& task, const Share& s,
-                                             float* partial, int r, int d, float sum, float peak,
-                                             float total) {
-  if (r >= s.rows || d >= task.kv.head_dim) return;
-  if (partial == nullptr) return put_result(task, s, r, d, sum / total);
-  float* to = partial + r * (task.kv.padded + 2);
-  to[2 + d] = sum;
+                                             float* partial, int r, int d, Merge merged) {
+  if (partial == nullptr) {
+    merged.scale(1.0f / merged.total);
+    return put_results(task, s, r, d, merged.sum);
+  }
+  if (d >= task.kv.padded) return;
+  float* to = partial + r * partial_stride(task.kv.padded);
+  *reinterpret_cast<float4*>(to + kPartialHead + d) = merged.sum;
   if (d == 0) {
-    to[0] = peak;
-    to[1] = total;
+    *reinterpret_cast<float2*>(to) = make_float2(merged.peak * task.scale, merged.total);
   }
 }
 
-// The same for a warp's 16 rows, of which `first` is the first: a lane's two rows, in pairs of columns.
+// The same for a warp's 16 rows that have all their keys, of which `first` is the first: a lane's two rows, in pairs of columns.
 template <int kD>
 __device__ __forceinline__ void write_rows(const AttentionTask& task, const Share& s,
                                            float* partial, int first, const RowState<kD>& rows) {
@@ -167,12 +168,12 @@ __device__ __forceinline__ void write_rows(const AttentionTask& task, const Shar
     std::uint16_t* rounded = nullptr;
     float by = 1.0f;
     if (partial != nullptr) {
-      to = partial + r * (task.kv.padded + 2);
+      to = partial + r * partial_stride(task.kv.padded);
       if (t == 0) {
         to[0] = rows.peak[h] * task.scale;
         to[1] = rows.total[h];
       }
-      to += 2;
+      to += kPartialHead;
     } else {
       const std::int64_t row = row_of(s, r), column = column_of(task, s, r);
       if (task.y != nullptr) to = task.y + row * task.y_stride + column;

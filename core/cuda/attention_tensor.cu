@@ -37,34 +37,47 @@ __device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s,
   commit_copies();
 }
 
-// The tile's queries, rotated and rounded, as rows of KeyTiles::kStride; zeros around them.
+// The tile's query heads of one token, as rows of KeyTiles::kStride. Zeros around what rotate_queries puts there:
+template <int kD>
+__device__ __forceinline__ void clear_queries(const AttentionTask& task, const Share& s,
+                                              std::uint16_t* to) {
+  const int rotated = task.kv.head_dim / 2 * 2;
+  for (int i = static_cast<int>(threadIdx.x); i < 16 * kD; i += kThreads) {
+    const int r = i / kD, d = i % kD;
+    if (r >= s.rows || d >= rotated) to[r * KeyTiles<kD>::kStride + d] = 0;
+  }
+}
+// rotated and rounded.
 template <bool kF16, int kD>
 __device__ __forceinline__ void rotate_queries(const AttentionTask& task, const Share& s,
                                                std::uint16_t* to) {
-  constexpr int kStride = KeyTiles<kD>::kStride;
-  const int half = task.kv.head_dim / 2, thread = static_cast<int>(threadIdx.x);
-  for (int i = thread; i < 16 * (kD / 2); i += kThreads) {
-    const int r = i / (kD / 2), d = i % (kD / 2);
-    if (r >= s.rows || 2 * half < kD) {  // what the pairs below leave out
-      to[r * kStride + d] = to[r * kStride + kD / 2 + d] = 0;
-    }
-  }
-  if (2 * half < kD) __syncthreads();
+  constexpr int kPairs = kD / 2;
+  const int half = task.kv.head_dim / 2;
+  const std::int64_t row = row_of(s, 0);
+  const float* heads = task.q + row * task.q_stride + column_of(task, s, 0);
 #pragma unroll 2
-  for (int i = thread; i < s.rows * half; i += kThreads) {
-    const int r = i / half, d = i % half;
-    const float* head = task.q + row_of(s, r) * task.q_stride + column_of(task, s, r);
-    const RotaryPair pair = pair_of(task, row_of(s, r), head, d);
-    to[r * kStride + d] = to_half<kF16>(pair.first());
-    to[r * kStride + half + d] = to_half<kF16>(pair.second());
+  for (int i = static_cast<int>(threadIdx.x); i < s.rows * kPairs; i += kThreads) {
+    const int r = i / kPairs, d = i % kPairs;
+    if (d >= half) continue;
+    const RotaryPair pair = pair_of(task, row, heads + r * task.kv.head_dim, d);
+    std::uint16_t* at = to + r * KeyTiles<kD>::kStride + d;
+    at[0] = to_half<kF16>(pair.first());
+    at[half] = to_half<kF16>(pair.second());
   }
 }
 
 // A thread's pair of the token's key and value, for those whose number is less than D/2.
 struct NewToken {
+  std::uint16_t *keys = nullptr,
+                *values = nullptr;  // of the head, in the block of the cache that it goes to
   RotaryPair key;
   float value[2] = {};
 
+  __device__ __forceinline__ void find_place(const AttentionTask& task, const Share& s) {
+    std::byte* block = task.sequences.blocks[s.sequence.first_block + s.position / kKeys];
+    keys = reinterpret_cast<std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
+    values = reinterpret_cast<std::uint16_t*>(values_of(task.kv, block, s.kv_head));
+  }
   __device__ __forceinline__ void read(const AttentionTask& task, const Share& s) {
     const int i = static_cast<int>(threadIdx.x), half = task.kv.head_dim / 2;
     if (i >= half) return;
@@ -77,26 +90,24 @@ struct NewToken {
   // To its place in the block that holds it: in shared memory, and by one of the head's blocks of threads in the cache.
   template <bool kF16, int kD>
   __device__ __forceinline__ void write(const AttentionTask& task, const Share& s,
-                                        std::uint16_t* keys, std::uint16_t* values) const {
+                                        std::uint16_t* shared_keys,
+                                        std::uint16_t* shared_values) const {
     const int i = static_cast<int>(threadIdx.x), half = task.kv.head_dim / 2;
     if (i >= half) return;
-    const int token = s.position % kKeys;
+    const int token = s.position % kKeys, padded = task.kv.padded;
     const std::uint16_t k[2] = {to_half<kF16>(key.first()), to_half<kF16>(key.second())};
     const std::uint16_t v[2] = {to_half<kF16>(value[0]), to_half<kF16>(value[1])};
-    std::byte* block = task.sequences.blocks[s.sequence.first_block + s.position / kKeys];
-    auto* all_keys = reinterpret_cast<std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
-    auto* all_values = reinterpret_cast<std::uint16_t*>(values_of(task.kv, block, s.kv_head));
     const bool keeps = s.head == s.kv_head * task.group;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int d = i + h * half;
-      keys[token * KeyTiles<kD>::kStride + d] = k[h];
-      values[token * KeyTiles<kD>::kStride + d] = v[h];
-      if (keeps) all_keys[token * task.kv.padded + d] = k[h];
-      if (keeps) all_values[token * task.kv.padded + d] = v[h];
+      shared_keys[token * KeyTiles<kD>::kStride + d] = k[h];
+      shared_values[token * KeyTiles<kD>::kStride + d] = v[h];
+      if (keeps) keys[token * padded + d] = k[h];
+      if (keeps) values[token * padded + d] = v[h];
     }
-    for (int d = 2 * half + i; keeps && d < task.kv.padded; d += half) {
-      all_keys[token * task.kv.padded + d] = all_values[token * task.kv.padded + d] = 0;
+    for (int d = 2 * half + i; keeps && d < padded; d += half) {
+      keys[token * padded + d] = values[token * padded + d] = 0;
     }
   }
 };
@@ -195,41 +206,39 @@ struct Rows : RowState<kD> {
   }
 };
 
-// The results of four warps for the same rows become one, by log-sum-exp; `memory` is free for it.
+// The results of four warps for the same rows become one; `memory` is free for it.
 template <bool kF16, int kD>
 __device__ __forceinline__ void merge_warps(const AttentionTask& task, const Share& s,
                                             const Rows<kF16, kD>& rows, float* memory,
                                             float* partial) {
-  constexpr int kRow = kD + 2;
+  constexpr int kRow = partial_stride(kD), kPieces = kD / 4;
   const int g = lane_index() / 4, t = lane_index() % 4;
-  float* mine = memory + warp_index() * 16 * kRow;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    float* to = mine + (g + 8 * h) * kRow;
-    if (t == 0) {
-      to[0] = rows.peak[h];
-      to[1] = rows.total[h];
-    }
+    const int r = g + 8 * h;
+    if (r >= s.rows) continue;
+    float* to = memory + (warp_index() * 16 + r) * kRow;
+    if (t == 0) *reinterpret_cast<float2*>(to) = make_float2(rows.peak[h], rows.total[h]);
 #pragma unroll
     for (int n = 0; n < kD / 8; ++n) {
-      to[2 + 8 * n + 2 * t] = rows.sums[n][2 * h];
-      to[3 + 8 * n + 2 * t] = rows.sums[n][2 * h + 1];
+      *reinterpret_cast<float2*>(to + kPartialHead + 8 * n + 2 * t) =
+          make_float2(rows.sums[n][2 * h], rows.sums[n][2 * h + 1]);
     }
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < s.rows * kD; i += kThreads) {
-    const float* first = memory + i / kD * kRow;
-    const int d = i % kD;
-    float peak = kMinusInfinity, total = 0.0f, sum = 0.0f;
-    for (int w = 0; w < kWarps; ++w) peak = fmaxf(peak, first[w * 16 * kRow]);
-    const float base = peak == kMinusInfinity ? 0.0f : peak;
+  for (int i = static_cast<int>(threadIdx.x); i < s.rows * kPieces; i += kThreads) {
+    const int r = i / kPieces, d = i % kPieces * 4;
+    float2 heads[kWarps];
+    float4 sums[kWarps];
+#pragma unroll
     for (int w = 0; w < kWarps; ++w) {
-      const float* of = first + w * 16 * kRow;
-      const float weight = power((of[0] - base) * task.scale);
-      total = fmaf(weight, of[1], total);
-      sum = fmaf(weight, of[2 + d], sum);
+      const float* from = memory + (w * 16 + r) * kRow;
+      heads[w] = *reinterpret_cast<const float2*>(from);
+      sums[w] = load_four(from + kPartialHead + d);
     }
-    write_result(task, s, partial, i / kD, d, sum, peak * task.scale, total);
+    Merge merge{task.scale * kBitsOfE};
+    merge.add(heads, sums);
+    write_result(task, s, partial, r, d, merge);
   }
 }
 
@@ -239,58 +248,55 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   using T = KeyTiles<kD>;
   INFINILM_SHARED_MEMORY(memory);
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
-  const auto keys = [&](int stage) { return tiles + stage * 2 * T::kElements; };
-  if (!kOneRowEach) let_next_start();
+  const auto keys = [&](int b) { return tiles + b % T::kStages * 2 * T::kElements; };
+  const auto values = [&](int b) { return keys(b) + T::kElements; };
+  let_next_start();
   const Share s = share_of(task);  // of what no kernel writes
   const bool takes_tokens = kOneRowEach && task.k != nullptr;
   if (!takes_tokens) wait_for_previous();
   if (s.block_begin >= s.block_end) return;
   const int length = takes_tokens ? s.sequence.past : s.sequence.past + s.sequence.rows;
-  fetch<kD>(task, s, s.block_begin, length, keys(0), keys(0) + T::kElements);
+  const auto ask_for = [&](int b) {
+    if (b < s.block_end) fetch<kD>(task, s, b, length, keys(b), values(b));
+    commit_copies();
+  };
+#pragma unroll
+  for (int i = 0; i < T::kStages; ++i) ask_for(s.block_begin + i);
   Rows<kF16, kD> rows;
   rows.clear(task, s, kOneRowEach ? 0 : warp_index() * 16);
   NewToken token;
   const int last_block = takes_tokens ? s.position / kKeys : -1;
   if (takes_tokens) {
+    std::uint16_t* queries = tiles + T::kBytes / 2;
+    clear_queries<kD>(task, s, queries);
+    token.find_place(task, s);
     wait_for_previous();
     if (last_block < s.block_end) token.read(task, s);
-    rotate_queries<kF16, kD>(task, s, tiles + T::kBytes / 2);
+    rotate_queries<kF16, kD>(task, s, queries);
     __syncthreads();
-    // Not earlier: what the next kernel asks memory for would stand in the way, and its blocks would gather on those
-    // multiprocessors that have no block of this one.
-    let_next_start();
-    rows.load(tiles + T::kBytes / 2);
+    rows.load(queries);
   } else {
     rows.load(task, s, kOneRowEach ? 0 : warp_index() * 16);
   }
-  const float factor = task.scale * 1.44269504f;
+  const float factor = task.scale * kBitsOfE;
   const int last = position_of(s, s.rows - 1);
   for (int b = s.block_begin; b < s.block_end; ++b) {
-    const int stage = T::kStages == 2 ? (b - s.block_begin) % 2 : 0, other = T::kStages - 1 - stage;
-    if (T::kStages == 2 && b + 1 < s.block_end) {
-      fetch<kD>(task, s, b + 1, length, keys(other), keys(other) + T::kElements);
-      wait_for_copies<1>();
-    } else {
-      wait_for_copies<0>();
-    }
+    wait_for_copies<T::kStages - 1>();
     __syncthreads();
     if (b == last_block) {
-      token.write<kF16, kD>(task, s, keys(stage), keys(stage) + T::kElements);
+      token.write<kF16, kD>(task, s, keys(b), values(b));
       __syncthreads();
     }
     const int key = b * kKeys;
     const bool whole =
         s.rows % 16 == 0 && key + kKeys - 1 <= s.position && key >= first_key(last, task.window);
-    const std::uint16_t *k = keys(stage), *v = keys(stage) + T::kElements;
     if constexpr (kOneRowEach) {
-      rows.template attend<2>(k, v, warp_index() * 16, key, factor, whole);
+      rows.template attend<2>(keys(b), values(b), warp_index() * 16, key, factor, whole);
     } else {
-      rows.template attend<8>(k, v, 0, key, factor, whole);
+      rows.template attend<8>(keys(b), values(b), 0, key, factor, whole);
     }
     __syncthreads();
-    if (T::kStages == 1 && b + 1 < s.block_end) {
-      fetch<kD>(task, s, b + 1, length, keys(0), keys(0) + T::kElements);
-    }
+    ask_for(b + T::kStages);
   }
   rows.gather();
   constexpr int kRowsOfTile = kOneRowEach ? 16 : 64;
@@ -306,7 +312,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
 
 template <bool kF16, int kD>
 void launch(Context& context, const AttentionTask& task, dim3 grid, bool one_row_each) {
-  constexpr int kMerging = kWarps * 16 * (kD + 2) * 4;
+  constexpr int kMerging = kWarps * 16 * partial_stride(kD) * 4;
   static_assert(kMerging <= KeyTiles<kD>::kBytes);
   const auto kernel =
       one_row_each ? attention_kernel<kF16, kD, true> : attention_kernel<kF16, kD, false>;

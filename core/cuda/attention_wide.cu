@@ -144,7 +144,7 @@ __global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1)
   const int highest = position_of(s, min(s.rows, first + kTileOfRows) - 1);
   // Of the 64 keys that come, those that a row of this group sees. One at least: of a row that is not there, nothing is written.
   const int mine = min(count, max(1, highest / kKeys + 1 - s.block_begin));
-  const float factor = task.scale * 1.44269504f;
+  const float factor = task.scale * kBitsOfE;
 
   RowState<kD> rows;
   rows.clear(task, s, first + warp_index() % 4 * 16);
