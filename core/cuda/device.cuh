@@ -26,6 +26,20 @@ inline constexpr unsigned kAll = 0xffffffffu;
 inline constexpr float kMinusInfinity = -__builtin_inff();
 
 __device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x % 32); }
+// One lane of a warp, all of which ask: always the same. The compiler knows that it is one.
+__device__ __forceinline__ bool is_elected() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  unsigned elected = 0;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "elect.sync _|p, 0xffffffff;\n"
+      "selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(elected));
+  return elected != 0;
+#else
+  return lane_index() == 0;
+#endif
+}
 __device__ __forceinline__ int warp_index() { return static_cast<int>(threadIdx.x / 32); }
 
 __device__ __forceinline__ void wait_for_previous() {

@@ -53,6 +53,9 @@ struct Product {
   // Filled in by `multiply`.
   bool fours = false;  // columns of x can be read four at a time
   int tiles = 0;
+  int groups = 0;      // of tiles that a block takes at a time
+  int together = 1;    // tiles of a group, of each of the two of act(gate) * up; a power of two
+  int tile_warps = 0;  // of a block, that share a tile
   int first_tiles[kMostParts] = {};  // of each part
   int slots = 0;                     // of a row
   int steps = 0;                     // of a block along a row
@@ -61,9 +64,9 @@ struct Product {
   int notes_at = 0;  // bytes
   int sums_at = 0;
   int depth = 0;     // slots of a ring
-  int assigned = 0;  // tiles that a block has for sure; others are dealt out by
+  int assigned = 0;  // groups that a block has for sure; others are dealt out by
   unsigned* tickets = nullptr;
-  bool is_next_late = false;  // the next kernel starts with this one's last tiles
+  bool is_next_late = false;  // the next kernel starts with this one's last groups
   // Of many rows (product_many.cuh): `tiles` are panels then.
   int chunks = 0;               // of a row
   float* partial = nullptr;     // results of a block for parts of panels

@@ -54,11 +54,12 @@ __device__ __forceinline__ int block_of_chunk(const Product& p, std::int64_t num
 template <class Unit, class Plan>
 class PanelUnits {
  public:
-  static constexpr int kStep = Plan::kGroups, kTiles = 1;
+  static constexpr int kStep = Plan::kGroups;
+  __device__ __forceinline__ int step() const { return kStep; }
   __device__ __forceinline__ PanelUnits(const Product& p, const Run& run, int warp)
       : p_(p), number_(run.begin), end_(run.end), warp_(warp) {}
 
-  __device__ __forceinline__ int open(typename Unit::Source (&sources)[kTiles]) {
+  __device__ __forceinline__ int open(typename Unit::Source& source) {
     const int group = warp_ / kPanelTiles;
     while (number_ < end_) {
       const auto panel = static_cast<int>(number_ / p_.chunks);
@@ -73,7 +74,7 @@ class PanelUnits {
       const int last = (matrix.outputs + kTileRows - 1) / kTileRows - 1;
       // Behind the matrix: any tile will do.
       const int tile = min(at.tile * kPanelTiles + warp_ % kPanelTiles, last);
-      sources[0].open(matrix, tile, begin);
+      source.open(matrix, tile, begin);
       return (end - begin + kStep - 1) / kStep;
     }
     return 0;
@@ -276,7 +277,7 @@ __device__ __forceinline__ void multiply_panels(const Product& p, unsigned char*
       for (int u = group; u < Plan::kUnits && c * Plan::kUnits + u < p.slots; u += Plan::kGroups) {
         ring.wait();
         Unit unit;
-        unit.load(ring.at(0));
+        unit.load(ring.at());
         sums.add(unit, stage(number), u * Unit::kColumns / 16, [&] { ring.release(); });
       }
       if (more) chunk.write(stage(number + 1));

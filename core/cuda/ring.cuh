@@ -1,4 +1,4 @@
-// Weights on their way into a block's shared memory, for product.cuh and product_many.cuh: which tiles a block has, and the rings
+// Weights on their way into a block's shared memory, for product.cuh and product_many.cuh: which groups of tiles a block has, and the rings
 // through which each warp gets its units of them.
 #pragma once
 
@@ -33,16 +33,29 @@ __device__ __forceinline__ Place place_of(const Product& p, int tile) {
   return at;
 }
 
-// The tiles of a block, one after the other: some for sure, so that it knows early enough what to ask memory for, then
+// Which of a group's tiles a warp has part in: number `tile` of those of gate (part 0) or of up, or of all.
+struct PlaceInGroup {
+  int part, tile;
+  // False behind the last tile.
+  __device__ __forceinline__ bool is_there(const Product& p, int group) const {
+    return group * p.together + tile < p.tiles;
+  }
+  __device__ __forceinline__ Place in(const Product& p, int group) const {
+    const int number = group * p.together + tile;
+    return p.act >= 0 ? Place{part, number} : place_of(p, number);
+  }
+};
+
+// The groups of tiles of a block, one after the other: some for sure, so that it knows early enough what to ask memory for, then
 // whichever is next when it is done with another. Multiprocessors are not equally fast.
-class Tiles {
+class Groups {
  public:
   // `upcoming`: kUpcoming numbers of shared memory.
   static constexpr int kUpcoming = 8;
-  __device__ __forceinline__ Tiles(const Product& p, int* upcoming)
+  __device__ __forceinline__ Groups(const Product& p, int* upcoming)
       : p_(p), upcoming_(upcoming), draws_(p.tickets != nullptr && threadIdx.x == 0) {}
 
-  // The n-th; at least p.tiles if there is none. Known p.assigned - 1 tiles ahead of the one that the block is at.
+  // The n-th; at least p.groups if there is none. Known p.assigned - 1 ahead of the one that the block is at.
   __device__ __forceinline__ int operator[](int n) const {
     if (n < p_.assigned || p_.tickets == nullptr) {
       return static_cast<int>(blockIdx.x) + n * static_cast<int>(gridDim.x);
@@ -57,12 +70,12 @@ class Tiles {
   __device__ __forceinline__ void publish(int n) {
     if (!draws_) return;
     const auto blocks = static_cast<unsigned>(gridDim.x);
-    const int tile = static_cast<int>(ticket_ + blocks * static_cast<unsigned>(p_.assigned));
-    upcoming_[(n + p_.assigned) % kUpcoming] = tile;
-    draws_ = tile < p_.tiles;
+    const int group = static_cast<int>(ticket_ + blocks * static_cast<unsigned>(p_.assigned));
+    upcoming_[(n + p_.assigned) % kUpcoming] = group;
+    draws_ = group < p_.groups;
     // Each block draws once in vain. The last one leaves the counter as it was.
     const unsigned dealt =
-        static_cast<unsigned>(p_.tiles) - blocks * static_cast<unsigned>(p_.assigned);
+        static_cast<unsigned>(p_.groups) - blocks * static_cast<unsigned>(p_.assigned);
     if (ticket_ == dealt + blocks - 1) *p_.tickets = 0;
   }
 
@@ -100,30 +113,37 @@ __device__ __forceinline__ void wait_for_oldest(int depth) {
   }
 }
 
-// The units that warp `warp` of `kWarps` gets, for its ring: of tile after tile those whose number is warp, warp + kWarps, …
-template <class Unit, int kWarps, int kTilesAtOnce>
+// The units that a warp gets, for its ring: of its tile of one group after the other those whose number is n, n + p.tile_warps, …, for the
+// n-th warp that has part in it.
+template <class Unit>
 class TileUnits {
  public:
-  static constexpr int kStep = kWarps, kTiles = kTilesAtOnce;
-  __device__ __forceinline__ TileUnits(const Product& p, const Tiles& tiles, int warp)
-      : p_(p), tiles_(tiles), warp_(warp), units_((p.slots - warp + kWarps - 1) / kWarps) {}
+  __device__ __forceinline__ TileUnits(const Product& p, const Groups& groups, PlaceInGroup place,
+                                       int n)
+      : p_(p),
+        groups_(groups),
+        place_(place),
+        n_(n),
+        units_((p.slots - n + p.tile_warps - 1) / p.tile_warps) {}
   // Of a tile.
   __device__ __forceinline__ int units() const { return units_; }
-  // How many there are of the next tile(s), where they come from; 0: of none.
-  __device__ __forceinline__ int open(typename Unit::Source (&sources)[kTiles]) {
-    const int tile = tiles_[number_];
-    if (tile >= p_.tiles || units_ <= 0) return 0;
-    const Place at = kTiles == 1 ? place_of(p_, tile) : Place{0, tile};
-#pragma unroll
-    for (int i = 0; i < kTiles; ++i) sources[i].open(p_.parts[at.part + i].matrix, at.tile, warp_);
+  // From one to the next.
+  __device__ __forceinline__ int step() const { return p_.tile_warps; }
+  // How many there are of the next tile, where they come from; 0: of none.
+  __device__ __forceinline__ int open(typename Unit::Source& source) {
+    const int group = groups_[number_];
+    if (group >= p_.groups || units_ <= 0 || !place_.is_there(p_, group)) return 0;
+    const Place at = place_.in(p_, group);
+    source.open(p_.parts[at.part].matrix, at.tile, n_);
     ++number_;
     return units_;
   }
 
  private:
   const Product& p_;
-  const Tiles& tiles_;
-  const int warp_, units_;
+  const Groups& groups_;
+  const PlaceInGroup place_;
+  const int n_, units_;
   int number_ = 0;
 };
 
@@ -131,8 +151,6 @@ class TileUnits {
 // memory hears of it; otherwise all lanes do, and count what they asked for.
 template <class Unit, class Units, bool kAtOnce>
 class Ring {
-  static constexpr int kTiles = Units::kTiles;
-
  public:
   // `arrivals`: p.depth of them, of this warp, if kAtOnce.
   __device__ __forceinline__ Ring(const Product& p, Units& units, unsigned char* memory,
@@ -149,7 +167,7 @@ class Ring {
     for (slot_ = 0; slot_ < p.depth; ++slot_) fetch();
     slot_ = 0;
   }
-  // Until the next unit is there: at(i) of tile i.
+  // Until the next unit is there: at().
   __device__ __forceinline__ void wait() {
     if constexpr (kAtOnce) {
       wait_for_arrival(arrivals_ + slot_, phase_);
@@ -158,7 +176,9 @@ class Ring {
       __syncwarp();
     }
   }
-  __device__ __forceinline__ const unsigned char* at(int i) const { return place(i); }
+  __device__ __forceinline__ const unsigned char* at() const {
+    return memory_ + slot_ * slot_bytes_;
+  }
   // It has been read, by instructions that have taken what they loaded: its place is for another one, which a copy may bring before
   // a load that is only under way.
   __device__ __forceinline__ void release() {
@@ -171,27 +191,20 @@ class Ring {
   }
 
  private:
-  __device__ __forceinline__ unsigned char* place(int i) const {
-    return memory_ + (i * p_.depth + slot_) * slot_bytes_;
-  }
   // Asks for the next one, if there is one.
   __device__ __forceinline__ void fetch() {
-    if (left_ == 0) left_ = units_.open(sources_);
+    if (left_ == 0) left_ = units_.open(source_);
     if (left_ > 0) {
+      unsigned char* to = memory_ + slot_ * slot_bytes_;
       if constexpr (kAtOnce) {
-        if (lane_index() == 0) {
-          expect_bytes(arrivals_ + slot_, kTiles * slot_bytes_);
-#pragma unroll
-          for (int i = 0; i < kTiles; ++i) {
-            sources_[i].fetch_at_once(place(i), arrivals_ + slot_);
-          }
+        if (is_elected()) {
+          expect_bytes(arrivals_ + slot_, slot_bytes_);
+          source_.fetch_at_once(to, arrivals_ + slot_);
         }
       } else {
-#pragma unroll
-        for (int i = 0; i < kTiles; ++i) sources_[i].fetch(place(i));
+        source_.fetch(to);
       }
-#pragma unroll
-      for (int i = 0; i < kTiles; ++i) sources_[i].next(Units::kStep);
+      source_.next(units_.step());
       --left_;
     }
     if constexpr (!kAtOnce) commit_copies();
@@ -202,7 +215,7 @@ class Ring {
   const int slot_bytes_;
   unsigned char* const memory_;
   Arrival* const arrivals_;
-  typename Unit::Source sources_[kTiles] = {};
+  typename Unit::Source source_ = {};
   int left_ = 0, slot_ = 0;
   unsigned phase_ = 0;
 };

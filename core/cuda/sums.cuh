@@ -239,6 +239,57 @@ struct OffsetSums {
   }
 };
 
+// The same for one row of x. All columns of a product on tensor cores have it, since nobody asks for the others: nothing has to be
+// zero, and only the sums of one column are scaled.
+template <class Unit>
+struct OneRowSums {
+  using All = OffsetSums<Unit, 1>;
+  using X = typename All::X;
+  using Note = cuda::Note;
+  static constexpr bool kStagesMore = All::kStagesMore;
+  static constexpr int kRunColumns = All::kRunColumns;
+  float d[2];  // outputs g, g + 8
+
+  static constexpr int notes(int rows, int columns) { return All::notes(rows, columns); }
+  template <class Values>
+  __device__ __forceinline__ static void put(const StagedX<OneRowSums>& to, int r, int column,
+                                             const Values& v) {
+    All::put({to.x, to.stride, to.rows, to.notes}, r, column, v);
+  }
+  __device__ __forceinline__ void clear() { d[0] = d[1] = 0.0f; }
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<OneRowSums>& from,
+                                      int column) {
+    const Note* notes = from.notes + column / kRunColumns * noted_rows(1);
+    const X* x = from.x + column + lane_index() % 4 * 8;
+#pragma unroll
+    for (int run = 0; run < Unit::kRunsOfUnit; ++run) {
+      const int first_piece = run * All::kRunPieces;
+      float part[4] = {};
+#pragma unroll
+      for (int piece = first_piece; piece < first_piece + All::kRunPieces; ++piece) {
+        const PieceOfW w(unit, piece);
+        const uint4 b = *reinterpret_cast<const uint4*>(x + piece * 32);
+        multiply<true>(part, w.first, b.x, b.y);
+        multiply<true>(part, w.second, b.z, b.w);
+      }
+      const Note note = notes[run * noted_rows(1)];
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const float offset = All::kOffset + static_cast<float>(unit.zero(first_piece, h));
+        const float exact = fmaf(-offset, note.sum, part[2 * h]);
+        d[h] = fmaf(exact, unit.scale(first_piece, h) * note.scale, d[h]);
+      }
+    }
+  }
+  __device__ __forceinline__ void store(float* to, int) const {
+    const int lane = lane_index();
+    if (lane % 4 == 0) {
+      to[lane / 4] = d[0];
+      to[lane / 4 + 8] = d[1];
+    }
+  }
+};
+
 // float32, kCount rows.
 template <int kCount>
 struct FloatSums {
