@@ -116,29 +116,39 @@ RotaryEmbedding::RotaryEmbedding(const LlamaConfig& config)
     original_length_ = static_cast<std::int64_t>(*scaling_.original_max_position_embeddings);
   }
   const double factor = scaling_.factor.value_or(longest / static_cast<double>(original_length_));
+  std::vector<float> fixed, longer;
   if (type == "default") {
-    fixed_ = inverse(powers(theta_, half_));
+    fixed = inverse(powers(theta_, half_));
   } else if (type == "linear") {
-    fixed_ = inverse(powers(theta_, half_));
-    for (float& x : fixed_) x /= static_cast<float>(factor);
+    fixed = inverse(powers(theta_, half_));
+    for (float& x : fixed) x /= static_cast<float>(factor);
   } else if (type == "llama3") {
-    fixed_ = llama3(scaling_, theta_, half_, original_length_);
+    fixed = llama3(scaling_, theta_, half_, original_length_);
   } else if (type == "yarn") {
-    fixed_ = yarn(scaling_, theta_, factor, half_, original_length_);
+    fixed = yarn(scaling_, theta_, factor, half_, original_length_);
     attention_factor_ = yarn_attention_factor(scaling_, factor);
   } else if (type == "longrope") {
-    fixed_ = longrope(scaling_.short_factor, theta_, half_);
-    long_ = longrope(scaling_.long_factor, theta_, half_);
+    fixed = longrope(scaling_.short_factor, theta_, half_);
+    longer = longrope(scaling_.long_factor, theta_, half_);
     attention_factor_ = longrope_attention_factor(scaling_, factor, original_length_);
   } else {
     check(type == "dynamic", "rope_scaling: unsupported rope_type ", quoted(type));
   }
+  const auto table = [&](std::vector<float>& frequencies) {
+    const auto scale = static_cast<float>(attention_factor_);
+    return frequencies.empty() ? nullptr
+                               : std::make_unique<const AngleTable>(std::move(frequencies), scale);
+  };
+  fixed_ = table(fixed);
+  long_ = table(longer);
 }
 
-std::vector<float> RotaryEmbedding::frequencies(std::int64_t length) const {
-  if (!long_.empty()) return length > original_length_ ? long_ : fixed_;
-  if (!fixed_.empty()) return fixed_;
-  // Dynamic NTK: the base grows with the sequence. In float32, as HF's tensor arithmetic.
+const AngleTable* RotaryEmbedding::table_for(std::int64_t length) const {
+  return long_ && length > original_length_ ? long_.get() : fixed_.get();
+}
+
+// Dynamic NTK: the base grows with the sequence. In float32, as HF's tensor arithmetic.
+std::vector<float> RotaryEmbedding::dynamic_frequencies(std::int64_t length) const {
   const auto factor = static_cast<float>(scaling_.factor.value());
   const auto seen = static_cast<float>(std::max(length, original_length_));
   const float ratio = factor * seen / static_cast<float>(original_length_) - (factor - 1);
@@ -166,18 +176,18 @@ RopeTables RotaryEmbedding::tables(Ops& ops, std::span<const SequenceRows> seque
 
 void RotaryEmbedding::fill(std::span<const SequenceRows> sequences,
                            const RopeTables& tables) const {
-  const auto scale = static_cast<float>(attention_factor_);
   for (const SequenceRows& s : sequences) {
-    const std::vector<float> f = frequencies(s.past + s.rows);
+    const auto rows_of = [&](const Matrix& m) {
+      return Matrix{m.row(s.row_begin), s.rows, m.cols, m.stride};
+    };
+    const Matrix cos = rows_of(tables.cos), sin = rows_of(tables.sin);
+    if (const AngleTable* table = table_for(s.past + s.rows)) {
+      table->copy(s.past, cos, sin);
+      continue;
+    }
+    const std::vector<float> f = dynamic_frequencies(s.past + s.rows);
     for (std::int64_t r = 0; r < s.rows; ++r) {
-      const auto position = static_cast<float>(s.past + r);
-      float* c = tables.cos.row(s.row_begin + r);
-      float* n = tables.sin.row(s.row_begin + r);
-      for (std::int64_t i = 0; i < half_; ++i) {
-        const float angle = f[static_cast<std::size_t>(i)] * position;
-        c[i] = std::cos(angle) * scale;
-        n[i] = std::sin(angle) * scale;
-      }
+      put_angles(f, s.past + r, static_cast<float>(attention_factor_), cos.row(r), sin.row(r));
     }
   }
 }

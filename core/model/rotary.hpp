@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "infinilm/config.hpp"
+#include "model/angle_table.hpp"
 #include "ops/ops.hpp"
 
 namespace infinilm {
@@ -28,16 +30,17 @@ class RotaryEmbedding {
  private:
   // In host memory.
   void fill(std::span<const SequenceRows> sequences, const RopeTables& tables) const;
-  // The frequencies for a sequence of `length` tokens.
-  std::vector<float> frequencies(std::int64_t length) const;
+  // The table for a sequence of `length` tokens; null if its frequencies are its own:
+  const AngleTable* table_for(std::int64_t length) const;
+  std::vector<float> dynamic_frequencies(std::int64_t length) const;
 
   RopeScaling scaling_;
   std::int64_t half_;
   double theta_;
   std::int64_t original_length_;  // that the model was trained on before scaling
   double attention_factor_ = 1.0;
-  std::vector<float> fixed_;  // where they do not depend on the length
-  std::vector<float> long_;   // longrope: past the original length
+  std::unique_ptr<const AngleTable> fixed_;  // where they do not depend on the length
+  std::unique_ptr<const AngleTable> long_;   // longrope: past the original length
 };
 
 }  // namespace infinilm
