@@ -27,7 +27,7 @@ struct AttentionTask {
   int least_blocks;  // of the cache, that a split has
   float scale;
   bool fours;         // results can be written four at a time
-  float* partial;     // per split: [rows] as Partial
+  float* partial;     // per split: [rows, partial_stride]
   unsigned* arrived;  // per tile and head
   // The step's tokens, row by row as q. With `k`: not in the cache yet. With `cos`: q is not rotated yet.
   const float *k, *v, *cos, *sin;
@@ -119,8 +119,8 @@ __device__ __forceinline__ void put_results(const AttentionTask& task, const Sha
   }
 }
 
-// A row's result over some of its keys, in memory: the peak of their scores, their total, two that are free, and its padded sums, for
-// weights e^(score - peak).
+// A row's result over some of its keys, in memory: the peak of their scores, their total, two that are free, and its sums, for weights
+// e^(score - peak). (Of warps, in shared memory, peaks are not scaled yet.)
 inline constexpr int kPartialHead = 4;
 __host__ __device__ constexpr int partial_stride(int padded) { return padded + kPartialHead; }
 
@@ -130,7 +130,7 @@ __device__ __forceinline__ float* partial_of(const AttentionTask& task, int rows
   return task.partial + before * rows * partial_stride(task.kv.padded);
 }
 
-// Results over some keys each become one over all of them, four columns of a row: by log-sum-exp.
+// Results over some keys each, of four columns of a row, become one over all keys: by log-sum-exp.
 struct Merge {
   float to_bits;  // what a difference of peaks is multiplied by: weights are powers of two
   float peak = kMinusInfinity, total = 0.0f;
@@ -176,9 +176,9 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
   }
   __syncthreads();
   if (!is_last) return;
-  constexpr int kAtOnce =
-      8;  // independent loads: it is their number of round trips that takes time
-  const int stride = partial_stride(task.kv.padded), pieces = task.kv.padded / 4;
+  // Independent loads: it is their number of round trips that takes time.
+  constexpr int kAtOnce = 8;
+  const int stride = partial_stride(task.kv.padded), pieces = (task.kv.head_dim + 3) / 4;
   for (int i = static_cast<int>(threadIdx.x); i < s.rows * pieces;
        i += static_cast<int>(blockDim.x)) {
     const int r = i / pieces, d = i % pieces * 4;
@@ -193,7 +193,9 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
         const float* from = first + (there ? split + k : 0) * kRows * stride;
         heads[k] = __ldcg(reinterpret_cast<const float2*>(from));
         sums[k] = __ldcg(reinterpret_cast<const float4*>(from + kPartialHead + d));
-        if (!there) heads[k].x = kMinusInfinity;
+        if (there) continue;
+        heads[k] = make_float2(kMinusInfinity, 0.0f);
+        sums[k] = zero_four();
       }
       merge.add(heads, sums);
     }

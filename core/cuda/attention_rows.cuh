@@ -155,7 +155,7 @@ __device__ __forceinline__ void write_result(const AttentionTask& task, const Sh
   }
 }
 
-// The same for a warp's 16 rows that have all their keys, of which `first` is the first: a lane's two rows, in pairs of columns.
+// The same for a warp's 16 rows with all the keys of this block, of which `first` is the first: a lane's two rows, in pairs of columns.
 template <int kD>
 __device__ __forceinline__ void write_rows(const AttentionTask& task, const Share& s,
                                            float* partial, int first, const RowState<kD>& rows) {

@@ -34,7 +34,6 @@ __device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s,
                             [](std::uint16_t* tile, int token, int d) {
                               return tile + token * KeyTiles<kD>::kStride + d;
                             });
-  commit_copies();
 }
 
 // The tile's query heads of one token, as rows of KeyTiles::kStride. Zeros around what rotate_queries puts there:
@@ -256,6 +255,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   if (!takes_tokens) wait_for_previous();
   if (s.block_begin >= s.block_end) return;
   const int length = takes_tokens ? s.sequence.past : s.sequence.past + s.sequence.rows;
+  // One group of copies each time, also of none: waiting counts them.
   const auto ask_for = [&](int b) {
     if (b < s.block_end) fetch<kD>(task, s, b, length, keys(b), values(b));
     commit_copies();
