@@ -82,7 +82,7 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
     const auto count = static_cast<std::size_t>(tiles);
     task.partial = reinterpret_cast<float*>(context.scratch(
         memory.partial,
-        count * static_cast<std::size_t>(splits * rows * (partial_stride(task.kv.padded))) * 4));
+        count * static_cast<std::size_t>(splits * rows * partial_stride(task.kv.padded)) * 4));
     task.arrived = reinterpret_cast<unsigned*>(
         context.cleared_scratch(memory.arrived, count * sizeof(unsigned)));
   }

@@ -99,7 +99,12 @@ __device__ __forceinline__ void put_result(const AttentionTask& task, const Shar
   }
 }
 
-// The same of four neighbouring ones.
+// Two neighbouring results, rounded.
+__device__ __forceinline__ unsigned rounded_pair(const AttentionTask& task, float a, float b) {
+  return task.rounds_to_f16 ? pack_half<true>(a, b) : pack_half<false>(a, b);
+}
+
+// Those of four neighbouring dimensions.
 __device__ __forceinline__ void put_results(const AttentionTask& task, const Share& s, int r, int d,
                                             const float4& v) {
   const std::int64_t row = row_of(s, r), column = column_of(task, s, r) + d;
@@ -111,11 +116,8 @@ __device__ __forceinline__ void put_results(const AttentionTask& task, const Sha
   if (d >= task.kv.head_dim) return;
   if (task.y != nullptr) *reinterpret_cast<float4*>(task.y + row * task.y_stride + column) = v;
   if (task.rounded != nullptr) {
-    const auto pack = [&](float a, float b) {
-      return task.rounds_to_f16 ? pack_half<true>(a, b) : pack_half<false>(a, b);
-    };
-    *reinterpret_cast<uint2*>(task.rounded + row * task.rounded_stride + column) = {pack(v.x, v.y),
-                                                                                    pack(v.z, v.w)};
+    *reinterpret_cast<uint2*>(task.rounded + row * task.rounded_stride + column) = {
+        rounded_pair(task, v.x, v.y), rounded_pair(task, v.z, v.w)};
   }
 }
 

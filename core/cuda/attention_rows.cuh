@@ -187,7 +187,7 @@ __device__ __forceinline__ void write_rows(const AttentionTask& task, const Shar
       const int d = 8 * n + 2 * t;
       if (d >= head_dim) continue;
       const float a = rows.sums[n][2 * h] * by, b = rows.sums[n][2 * h + 1] * by;
-      const unsigned both = task.rounds_to_f16 ? pack_half<true>(a, b) : pack_half<false>(a, b);
+      const unsigned both = rounded_pair(task, a, b);
       if (in_pairs) {
         if (to != nullptr) *reinterpret_cast<float2*>(to + d) = make_float2(a, b);
         if (rounded != nullptr) *reinterpret_cast<unsigned*>(rounded + d) = both;

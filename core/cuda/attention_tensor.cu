@@ -26,16 +26,6 @@ struct KeyTiles {
   static constexpr int kQueries = 16 * kStride;  // rotated ones
 };
 
-// A block's keys and values, row by row.
-template <int kD>
-__device__ __forceinline__ void fetch(const AttentionTask& task, const Share& s, int b, int length,
-                                      std::uint16_t* keys, std::uint16_t* values) {
-  fetch_block<kD, kThreads>(task, s, b, length, keys, values,
-                            [](std::uint16_t* tile, int token, int d) {
-                              return tile + token * KeyTiles<kD>::kStride + d;
-                            });
-}
-
 // The tile's query heads of one token, as rows of KeyTiles::kStride. Zeros around what rotate_queries puts there:
 template <int kD>
 __device__ __forceinline__ void clear_queries(const AttentionTask& task, const Share& s,
@@ -257,7 +247,11 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   const int length = takes_tokens ? s.sequence.past : s.sequence.past + s.sequence.rows;
   // One group of copies each time, also of none: waiting counts them.
   const auto ask_for = [&](int b) {
-    if (b < s.block_end) fetch<kD>(task, s, b, length, keys(b), values(b));
+    if (b < s.block_end) {
+      fetch_block<kD, kThreads>(
+          task, s, b, length, keys(b), values(b),
+          [](std::uint16_t* tile, int token, int d) { return tile + token * T::kStride + d; });
+    }
     commit_copies();
   };
 #pragma unroll

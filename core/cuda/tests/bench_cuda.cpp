@@ -145,6 +145,16 @@ void bench_linear(const Size& size, const std::string& format, double bytes,
   }
 }
 
+// Packs the same bfloat16 matrix again and again; it is made for the first that asks.
+auto random_weights(const Size& size) {
+  return [size, parts = std::vector<Tensor>()]() mutable {
+    if (parts.empty()) {
+      parts.assign(static_cast<std::size_t>(size.parts), random_matrix(size.outputs, size.inputs));
+    }
+    return ops().pack(parts, DataType::BF16, nullptr);
+  };
+}
+
 void bench_linears(bool quick) {
   const std::vector<Size> sizes = {
       {"1b qkv", 3072, 2048, 1},      {"1b o", 2048, 2048, 1},     {"1b gate_up", 8192, 2048, 2},
@@ -152,15 +162,9 @@ void bench_linears(bool quick) {
       {"8b gate_up", 14336, 4096, 2}, {"8b down", 4096, 14336, 1}, {"8b head", 128256, 4096, 1}};
   for (const Size& s : sizes) {
     const double elements = static_cast<double>(s.outputs * s.inputs * s.parts);
-    std::vector<Tensor> parts;
     const std::vector<std::int64_t> rows =
         quick ? std::vector<std::int64_t>{1, 8} : std::vector<std::int64_t>{1, 2, 8, 16, 64};
-    bench_linear(s, "bf16", 2 * elements, rows, [&] {
-      if (parts.empty()) {
-        parts.assign(static_cast<std::size_t>(s.parts), random_matrix(s.outputs, s.inputs));
-      }
-      return ops().pack(parts, DataType::BF16, nullptr);
-    });
+    bench_linear(s, "bf16", 2 * elements, rows, random_weights(s));
     if (quick || s.name == std::string("8b head")) continue;
     for (const QuantFormat& f :
          {QuantFormat{8, 128, false}, QuantFormat{4, 128, false}, QuantFormat{4, 32, false}}) {
@@ -177,11 +181,7 @@ void bench_large(bool quick) {
   const std::int64_t rows = 2048;
   for (const Size& s : {Size{"8b gate_up", 14336, 4096, 2}, Size{"8b down", 4096, 14336, 1}}) {
     if (quick && s.parts == 1) continue;
-    if (!is_wanted(concat("bf16 ", s.name))) continue;
-    const Tensor w = random_matrix(s.outputs, s.inputs);
-    const std::vector<Tensor> parts(static_cast<std::size_t>(s.parts), w);
-    bench_linear(s, "bf16", 1e9, {rows},
-                 [&] { return ops().pack(parts, DataType::BF16, nullptr); });
+    bench_linear(s, "bf16", 1e9, {rows}, random_weights(s));
   }
 }
 
