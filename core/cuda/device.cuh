@@ -62,6 +62,17 @@ __device__ __forceinline__ void prefetch_line(const void* p) {
 #endif
 }
 
+// The larger of two, leaving signs away; NaN where one of them is.
+__device__ __forceinline__ float larger_size(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(fabsf(a)), "f"(fabsf(b)));
+  return larger;
+#else
+  return a != a || fabsf(a) > fabsf(b) ? fabsf(a) : fabsf(b);
+#endif
+}
+
 __device__ __forceinline__ uint4 zero4() { return make_uint4(0, 0, 0, 0); }
 __device__ __forceinline__ float4 zero_four() { return make_float4(0.0f, 0.0f, 0.0f, 0.0f); }
 __device__ __forceinline__ float4 load_four(const float* p) {
@@ -217,9 +228,21 @@ __device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], 
   }
 #endif
 }
+// The same for a [16, 32] and b [32, 8] of signed bytes, four neighbouring k where there are two above, and d of whole numbers.
+__device__ __forceinline__ void multiply_bytes(int (&d)[4], const unsigned (&a)[4], unsigned b0,
+                                               unsigned b1) {
+#if defined(__CUDA_ARCH__)
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
 #else
-template <bool kF16>
-void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+// `element(word, i)`: number i of the kIn elements of a word.
+template <int kIn, class Sum, class Element>
+void multiply_words(Sum (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1,
+                    Element element) {
   struct Operands {
     unsigned a[4], b[2];
   };
@@ -228,16 +251,25 @@ void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   emulation::exchange(mine, [&](auto at) {
     for (int i = 0; i < 4; ++i) {
       const int row = g + (i / 2) * 8, column = 2 * t + i % 2;
-      for (int k = 0; k < 16; ++k) {
-        const auto half = [&](unsigned pair) {
-          return half_to_float<kF16>(static_cast<std::uint16_t>(k % 2 == 0 ? pair : pair >> 16));
-        };
-        const auto from_a = at(static_cast<std::size_t>((row % 8) * 4 + k % 8 / 2));
-        const auto from_b = at(static_cast<std::size_t>(column * 4 + k % 8 / 2));
-        d[i] += half(from_a.a[row / 8 + k / 8 * 2]) * half(from_b.b[k / 8]);
+      for (int k = 0; k < 8 * kIn; ++k) {
+        const int half = k / (4 * kIn), from = k % (4 * kIn) / kIn;
+        const auto from_a = at(static_cast<std::size_t>(row % 8 * 4 + from));
+        const auto from_b = at(static_cast<std::size_t>(column * 4 + from));
+        d[i] += element(from_a.a[row / 8 + half * 2], k % kIn) * element(from_b.b[half], k % kIn);
       }
     }
     return 0;
+  });
+}
+template <bool kF16>
+void multiply(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  multiply_words<2>(d, a, b0, b1, [](unsigned pair, int i) {
+    return half_to_float<kF16>(static_cast<std::uint16_t>(pair >> (16 * i)));
+  });
+}
+inline void multiply_bytes(int (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  multiply_words<4>(d, a, b0, b1, [](unsigned word, int i) {
+    return static_cast<int>(static_cast<std::int8_t>(word >> (8 * i) & 0xffu));
   });
 }
 #endif
@@ -375,7 +407,6 @@ __device__ __forceinline__ void wait_for_arrival(Arrival* arrival, unsigned phas
 }
 #endif
 
-// e^x through 2^x: 2 ulp, and 0 for -inf.
 // 2^x, to two units in the last place; 0 where it is less than 2^-126.
 __device__ __forceinline__ float power_of_two(float x) {
 #if defined(__CUDA_ARCH__)
@@ -386,6 +417,7 @@ __device__ __forceinline__ float power_of_two(float x) {
   return exp2f(x);
 #endif
 }
+// e^x through 2^x: 2 ulp, and 0 for -inf.
 __device__ __forceinline__ float power(float x) { return exp2f(x * 1.44269504f); }
 
 // ---- activations, as on the CPU

@@ -108,9 +108,9 @@ void OpsCuda::multiply_itself(Matrix x, const CudaWeight& weight,
 
 void OpsCuda::round_for_codes(Matrix x, Product& p) {
   flush();
-  const int run = run_columns(p.parts[0].matrix.unit);
-  std::byte* memory = scratch(rounded_, code_rows_bytes(x, run));
-  const CodeRows rows = cuda::round_for_codes(*context_, x, run, memory);
+  const MatrixView& weight = p.parts[0].matrix;
+  std::byte* memory = scratch(rounded_, code_rows_bytes(x, weight.unit));
+  const CodeRows rows = cuda::round_for_codes(*context_, x, weight, memory);
   p.rounded = rows.x;
   p.rounded_stride = rows.stride;
   p.notes = rows.notes;

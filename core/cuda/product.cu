@@ -31,7 +31,7 @@ int most_rows(const Context& context, const Product& p) {
   const std::size_t kilobytes = shared_kilobytes(context);
   const bool in_floats = p.compute == DataType::F32;
   if (is_for_many(context, p)) return kilobytes < 160 ? 32 : 64;
-  if (kilobytes < 160) return !is_quantised(p) ? 4 : in_floats ? 1 : 2;
+  if (kilobytes < 160) return is_quantised(p) ? 1 : 4;
   if (in_floats) return 4;
   const bool is_wide = p.parts[0].matrix.layout == Layout::Q4 && p.act >= 0;
   return kilobytes < 200 && is_wide ? 8 : kFewRows;

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 
+#include "cuda/digits.cuh"
 #include "cuda/product.hpp"
 #include "cuda/ring.cuh"
 #include "cuda/staging.cuh"
@@ -35,9 +36,7 @@ struct BlockPlan {
 
   // Floats of a set.
   __host__ __device__ static constexpr int sums(int rows) { return kWarps * rows * kSumStride; }
-  static int ring_bytes(const UnitLayout& layout, int depth) {
-    return kWarps * depth * Unit::slot_bytes(layout);
-  }
+  static constexpr int ring_bytes(int depth) { return kWarps * depth * Unit::kSlotBytes; }
 };
 
 // Of one output of tile number `place` of a group, by all warps that share it.
@@ -91,7 +90,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, unsigned char* 
   auto* sums = reinterpret_cast<float*>(memory + p.sums_at);
   const int warp = __shfl_sync(kAll, warp_index(), 0);  // the same for the compiler, too
   auto* rings = reinterpret_cast<unsigned char*>(sums + Plan::kSets * Plan::sums(p.rows));
-  const int ring_bytes = p.depth * Unit::slot_bytes(p.parts[0].matrix.unit);
+  const int ring_bytes = p.depth * Unit::kSlotBytes;
   if (p.are_weights_new) wait_for_previous();
   __shared__ int upcoming[Groups::kUpcoming];
   __shared__ Arrival arrivals[kAtOnce ? Plan::kWarps * kMostDepth : 1];
@@ -195,11 +194,10 @@ void launch_product(Context& context, Product p) {
   };
   const int room = shared_room(context);
   const auto bytes_of_rest = [&](int depth) {
-    return Plan::kSets * Plan::sums(p.rows) * 4 + Plan::ring_bytes(first.unit, depth);
+    return Plan::kSets * Plan::sums(p.rows) * 4 + Plan::ring_bytes(depth);
   };
   constexpr int kLeastColumns = Plan::kWarps * Unit::kColumns;  // of x at a time
-  static_assert(
-      kLeastColumns / kMostPlaces % (Sums::kStagesMore ? kScaledTogether : kStagedTogether) == 0);
+  static_assert(kLeastColumns / kMostPlaces % (32 * Sums::kOwn) == 0);
   p.depth = ring_depth(Unit::kDepth, room,
                        [&](int d) { return bytes_of_rest(d) + bytes_of_x(kLeastColumns); });
   const int rest = bytes_of_rest(p.depth);
@@ -260,12 +258,13 @@ void launch_tensor_sums(Context& context, const Product& p) {
 template <class Unit>
 void launch_quantised(Context& context, const Product& p) {
   if (p.compute == DataType::F32) return launch_float_sums<Unit>(context, p);
-  if (p.rows == 1) {
-    launch_product<Unit, OneRowSums<Unit>>(context, p);
+  if (p.rows <= 4) {
+    using Two = TwoUnits<Unit>;
+    launch_product<Two, DigitSums<Two, 1>>(context, p);
   } else if (p.rows <= 8) {
-    launch_product<Unit, OffsetSums<Unit, 1>>(context, p);
+    launch_product<Unit, DigitSums<Unit, 2>>(context, p);
   } else {
-    launch_product<Unit, OffsetSums<Unit, 2>>(context, p);
+    launch_product<Unit, DigitSums<Unit, 4>>(context, p);
   }
 }
 

@@ -10,9 +10,10 @@
 
 namespace infinilm::cuda {
 
-// What is known of a run of columns of a row of x: the sum of its float16, and what they are to be multiplied by.
+// What is known of a run of columns of a row of x (digits.cuh): the sum of its whole numbers, and what they are to be multiplied by.
 struct alignas(8) Note {
-  float sum, scale;
+  int sum;
+  float scale;
 };
 
 // One of the stacked matrices, and where its product goes.
@@ -73,18 +74,17 @@ struct Product {
   unsigned* arrived = nullptr;  // how many of them there are, per panel
 };
 
-// x as products of quantised weights take it: float16, with a power of two for each run of `run` columns (32, 64 or 128).
+// x as products of quantised weights take it: two digits for each column (digits.cuh).
 struct CodeRows {
   std::uint16_t* x;
   std::int64_t stride;
   Note* notes;  // [runs, note_stride]
   int runs, note_stride;
 };
-// Columns of a run.
-inline int run_columns(const UnitLayout& layout) { return layout.columns / layout.runs; }
-// Bytes of it, to be given to round_for_codes.
-std::size_t code_rows_bytes(const Matrix& x, int run);
-CodeRows round_for_codes(Context& context, const Matrix& x, int run, std::byte* memory);
+// Bytes of it, for weights of some layout, to be given to round_for_codes.
+std::size_t code_rows_bytes(const Matrix& x, const UnitLayout& layout);
+CodeRows round_for_codes(Context& context, const Matrix& x, const MatrixView& weight,
+                         std::byte* memory);
 
 // Whether a product of so few rows can normalise x itself: what it then keeps must fit into registers and shared memory.
 bool can_normalise(const Context& context, const Product& product);

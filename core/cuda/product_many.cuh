@@ -31,9 +31,7 @@ struct ManyPlan {
   static constexpr int kSums = kCount * 4;                       // of a lane
   // What one group gives to the other lies where a chunk was.
   static_assert(kPanelTiles * kSums * 32 * 4 <= kStageBytes);
-  static int ring_bytes(const UnitLayout& layout, int depth) {
-    return kWarps * depth * Unit::slot_bytes(layout);
-  }
+  static constexpr int ring_bytes(int depth) { return kWarps * depth * Unit::kSlotBytes; }
 };
 
 // A block's run of chunks, counted through all panels.
@@ -254,7 +252,7 @@ __device__ __forceinline__ void multiply_panels(const Product& p, unsigned char*
   const Run run(p, blockIdx.x);
   if (p.are_weights_new) wait_for_previous();
   __shared__ Arrival arrivals[kAtOnce ? Plan::kWarps * kMostDepth : 1];
-  const int ring_bytes = p.depth * Unit::slot_bytes(p.parts[0].matrix.unit);
+  const int ring_bytes = p.depth * Unit::kSlotBytes;
   PanelUnits<Unit, Plan> units(p, run, warp);
   Ring<Unit, PanelUnits<Unit, Plan>, kAtOnce> ring(
       p, units, memory + 2 * Plan::kStageBytes + warp * ring_bytes,
@@ -308,9 +306,7 @@ void launch_panels(Context& context, Product p, SplitMemory& splits) {
   count_tiles(p, kOutputs, Unit::kColumns);
   p.chunks = std::max(1, (first.inputs + kChunkColumns - 1) / kChunkColumns);
   const int room = shared_room(context);
-  const auto bytes = [&](int depth) {
-    return 2 * Plan::kStageBytes + Plan::ring_bytes(first.unit, depth);
-  };
+  const auto bytes = [](int depth) { return 2 * Plan::kStageBytes + Plan::ring_bytes(depth); };
   p.depth = ring_depth(Unit::kDepth, room, bytes);
   check<Error>(bytes(p.depth) <= room, "CUDA: ", p.rows, " rows do not fit into shared memory");
   const int blocks = std::min(p.tiles * p.chunks, context.multiprocessors());

@@ -155,11 +155,7 @@ class Ring {
   // `arrivals`: p.depth of them, of this warp, if kAtOnce.
   __device__ __forceinline__ Ring(const Product& p, Units& units, unsigned char* memory,
                                   Arrival* arrivals)
-      : p_(p),
-        units_(units),
-        slot_bytes_(Unit::slot_bytes(p.parts[0].matrix.unit)),
-        memory_(memory),
-        arrivals_(arrivals) {
+      : p_(p), units_(units), memory_(memory), arrivals_(arrivals) {
     if constexpr (kAtOnce) {
       if (lane_index() == 0) begin_arrivals(arrivals, p.depth);
       __syncwarp();
@@ -177,7 +173,7 @@ class Ring {
     }
   }
   __device__ __forceinline__ const unsigned char* at() const {
-    return memory_ + slot_ * slot_bytes_;
+    return memory_ + slot_ * Unit::kSlotBytes;
   }
   // It has been read, by instructions that have taken what they loaded: its place is for another one, which a copy may bring before
   // a load that is only under way.
@@ -195,10 +191,10 @@ class Ring {
   __device__ __forceinline__ void fetch() {
     if (left_ == 0) left_ = units_.open(source_);
     if (left_ > 0) {
-      unsigned char* to = memory_ + slot_ * slot_bytes_;
+      unsigned char* to = memory_ + slot_ * Unit::kSlotBytes;
       if constexpr (kAtOnce) {
         if (is_elected()) {
-          expect_bytes(arrivals_ + slot_, slot_bytes_);
+          expect_bytes(arrivals_ + slot_, Unit::kSlotBytes);
           source_.fetch_at_once(to, arrivals_ + slot_);
         }
       } else {
@@ -212,7 +208,6 @@ class Ring {
 
   const Product& p_;
   Units& units_;
-  const int slot_bytes_;
   unsigned char* const memory_;
   Arrival* const arrivals_;
   typename Unit::Source source_ = {};

@@ -1,5 +1,5 @@
-// x on its way into shared memory, for product.cuh: normalised, rounded, with zeros behind its columns. A thread has four columns
-// at a time, or sixteen, and a warp 128 or 512 neighbouring ones, of which all are staged or none.
+// x on its way into shared memory, for product.cuh: normalised, rounded, with zeros behind its columns. A thread has a few columns
+// at a time (Sums::kOwn), and a warp neighbouring ones, of which all are staged or none.
 #pragma once
 
 #include "cuda/product.hpp"
@@ -7,39 +7,52 @@
 
 namespace infinilm::cuda {
 
-inline constexpr int kScaledColumns = 16;
-inline constexpr int kStagedTogether = 128, kScaledTogether = 32 * kScaledColumns;  // columns
-
 // All columns, normalised. A thread keeps what it has read until the sum of squares is known.
 template <int kThreads, class Sums>
 __device__ __forceinline__ void stage_normed(const Product& p, int count, const StagedX<Sums>& to) {
-  constexpr int kHold = kMostNormed / (kThreads * 4);
-  const int inputs = p.parts[0].matrix.inputs, begin = static_cast<int>(threadIdx.x) * 4;
+  constexpr int kOwn = Sums::kOwn, kFours = kOwn / 4, kTimes = kMostNormed / (kThreads * kOwn);
+  const int inputs = p.parts[0].matrix.inputs, begin = static_cast<int>(threadIdx.x) * kOwn;
   for (int r = 0; r < p.rows; ++r) {
-    float4 v[kHold], w[kHold];
+    float4 v[kTimes][kFours], w[kTimes][kFours];
     float sum = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kHold; ++i) {
-      const int at = begin + i * kThreads * 4;
-      const bool inside = at < inputs;
-      v[i] = inside ? load_four(p.x + r * p.x_stride + at) : zero_four();
-      w[i] = inside ? load_four(p.norm + at) : zero_four();
+    for (int i = 0; i < kTimes; ++i) {
+#pragma unroll
+      for (int k = 0; k < kFours; ++k) {
+        const int at = begin + i * kThreads * kOwn + k * 4;
+        const bool inside = at < inputs;
+        v[i][k] = inside ? load_four(p.x + r * p.x_stride + at) : zero_four();
+        w[i][k] = inside ? load_four(p.norm + at) : zero_four();
+      }
     }
 #pragma unroll
-    for (int i = 0; i < kHold; ++i) {
-      sum = fmaf(v[i].x, v[i].x, fmaf(v[i].y, v[i].y, sum));
-      sum = fmaf(v[i].z, v[i].z, fmaf(v[i].w, v[i].w, sum));
+    for (int i = 0; i < kTimes; ++i) {
+#pragma unroll
+      for (int k = 0; k < kFours; ++k) {
+        const float4 four = v[i][k];
+        sum = fmaf(four.x, four.x, fmaf(four.y, four.y, sum));
+        sum = fmaf(four.z, four.z, fmaf(four.w, four.w, sum));
+      }
     }
     const float scale = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(inputs) + p.eps);
 #pragma unroll
-    for (int i = 0; i < kHold; ++i) {
-      const int at = begin + i * kThreads * 4;
+    for (int i = 0; i < kTimes; ++i) {
+      const int at = begin + i * kThreads * kOwn;
       if (at >= count) break;
-      const float4 y = make_float4(v[i].x * scale * w[i].x, v[i].y * scale * w[i].y,
-                                   v[i].z * scale * w[i].z, v[i].w * scale * w[i].w);
+      float y[kOwn];
+#pragma unroll
+      for (int k = 0; k < kFours; ++k) {
+        const float4 a = v[i][k], b = w[i][k];
+        y[4 * k] = a.x * scale * b.x, y[4 * k + 1] = a.y * scale * b.y;
+        y[4 * k + 2] = a.z * scale * b.z, y[4 * k + 3] = a.w * scale * b.w;
+      }
       Sums::put(to, r, at, y);
-      if (blockIdx.x == 0 && p.normed != nullptr && at < inputs) {
-        *reinterpret_cast<float4*>(p.normed + r * p.normed_stride + at) = y;
+      if (blockIdx.x != 0 || p.normed == nullptr) continue;
+#pragma unroll
+      for (int k = 0; k < kOwn; k += 4) {
+        if (at + k >= inputs) break;
+        *reinterpret_cast<float4*>(p.normed + r * p.normed_stride + at + k) =
+            make_float4(y[k], y[k + 1], y[k + 2], y[k + 3]);
       }
     }
   }
@@ -59,36 +72,10 @@ __device__ __forceinline__ void copy_rounded(const Product& p, int begin, int co
 }
 
 __device__ __forceinline__ void copy_notes(const Product& p, int begin, int count, Note* to) {
-  const int rows = noted_rows(p.rows), threads = static_cast<int>(blockDim.x);
-  for (int i = static_cast<int>(threadIdx.x); i < count * rows; i += threads) {
-    const int run = begin + i / rows, r = i % rows;
-    const bool inside = r < p.rows && run < p.runs;
-    to[i] = inside ? p.notes[run * p.note_stride + r] : Note{0.0f, 0.0f};
-  }
-}
-
-// A row's columns for sums of codes, which want to know more of x: of long rows, the more of them a thread has, the less there is to
-// do in all. kFours: memory allows to read four at once.
-template <bool kFours, class Sums>
-__device__ __forceinline__ void stage_scaled_row(const Product& p, int r, int begin, int count,
-                                                 const StagedX<Sums>& to) {
-  const float* x = p.x + r * p.x_stride + begin;
-  const int left = p.parts[0].matrix.inputs - begin, threads = static_cast<int>(blockDim.x);
-#pragma unroll 2
-  for (int i = static_cast<int>(threadIdx.x) * kScaledColumns; i < count;
-       i += threads * kScaledColumns) {
-    float v[kScaledColumns];
-#pragma unroll
-    for (int k = 0; k < kScaledColumns; k += 4) {
-      if constexpr (kFours) {
-        const float4 four = i + k < left ? load_four(x + i + k) : zero_four();
-        v[k] = four.x, v[k + 1] = four.y, v[k + 2] = four.z, v[k + 3] = four.w;
-      } else {
-#pragma unroll
-        for (int j = k; j < k + 4; ++j) v[j] = i + j < left ? x[i + j] : 0.0f;
-      }
-    }
-    Sums::put(to, r, i, v);
+  const int threads = static_cast<int>(blockDim.x);
+  for (int i = static_cast<int>(threadIdx.x); i < count * p.rows; i += threads) {
+    const int run = begin + i / p.rows, r = i % p.rows;
+    to[i] = run < p.runs ? p.notes[run * p.note_stride + r] : Note{0, 0.0f};
   }
 }
 
@@ -96,21 +83,21 @@ __device__ __forceinline__ void stage_scaled_row(const Product& p, int r, int be
 template <bool kFours, class Sums>
 __device__ __forceinline__ void stage_row(const Product& p, int r, int begin, int count,
                                           const StagedX<Sums>& to) {
-  const int left = p.parts[0].matrix.inputs - begin, threads = static_cast<int>(blockDim.x);
-  if constexpr (Sums::kStagesMore) {
-    if (count >= threads * kScaledColumns) {
-      return stage_scaled_row<kFours>(p, r, begin, count, to);
-    }
-  }
+  constexpr int kOwn = Sums::kOwn;
   const float* x = p.x + r * p.x_stride + begin;
-#pragma unroll 8
-  for (int i = static_cast<int>(threadIdx.x) * 4; i < count; i += threads * 4) {
-    float4 v = zero_four();
-    if constexpr (kFours) {
-      if (i < left) v = load_four(x + i);
-    } else {
-      const auto one = [&](int k) { return k < left ? x[k] : 0.0f; };
-      v = make_float4(one(i), one(i + 1), one(i + 2), one(i + 3));
+  const int left = p.parts[0].matrix.inputs - begin, threads = static_cast<int>(blockDim.x);
+#pragma unroll(32 / Sums::kOwn)
+  for (int i = static_cast<int>(threadIdx.x) * kOwn; i < count; i += threads * kOwn) {
+    float v[kOwn];
+#pragma unroll
+    for (int k = 0; k < kOwn; k += 4) {
+      if constexpr (kFours) {
+        const float4 four = i + k < left ? load_four(x + i + k) : zero_four();
+        v[k] = four.x, v[k + 1] = four.y, v[k + 2] = four.z, v[k + 3] = four.w;
+      } else {
+#pragma unroll
+        for (int j = k; j < k + 4; ++j) v[j] = i + j < left ? x[i + j] : 0.0f;
+      }
     }
     Sums::put(to, r, i, v);
   }

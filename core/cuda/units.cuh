@@ -12,12 +12,10 @@ struct FloatUnit {
   static constexpr int kRowBytes = 128;  // of each of the 16 outputs: whole cache lines
   static constexpr int kColumns = kRowBytes / kItem, kPieces = kColumns / 32;
   static constexpr int kDepth = 3;
+  static constexpr int kSlotBytes = kTileRows * kRowBytes;
   static constexpr int kLoads = kItem / 2;  // of 16 bytes, for a lane's columns of a piece
   uint4 v[kPieces][2][kLoads];
 
-  __host__ __device__ static constexpr int slot_bytes(const UnitLayout&) {
-    return kTileRows * kRowBytes;
-  }
   // Where a row's 16 bytes number `chunk` are kept: lanes of two rows read at once, from different banks.
   __device__ __forceinline__ static int place(int row, int chunk) {
     constexpr int kOther = kItem == 4 ? 1 : 4;
@@ -82,45 +80,54 @@ struct FloatUnit {
   __device__ __forceinline__ float scale(int, int) const { return 1.0f; }
 };
 
+// What a lane multiplies of a piece of 32 columns by signed bytes (multiply_bytes): codes less the format's middle, kCodeStep times, of
+// output g columns 8 t … + 3 (or, of four bits, those of lower halves of bytes), the same of output g + 8, and of both the other four
+// columns. Four bits are where they cost least, in the upper halves of bytes.
+struct SignedCodes {
+  unsigned v[4];
+};
+template <Layout kLayout>
+inline constexpr int kCodeMiddle = kLayout == Layout::Q4 ? 8 : 128;
+template <Layout kLayout>
+inline constexpr int kCodeStep = kLayout == Layout::Q4 ? 16 : 1;
+
+// Units of a tile, one after the other, kBytes of them at a time.
+template <int kBytes>
+struct CodeSource {
+  const std::byte* from;
+
+  __device__ __forceinline__ void open(const MatrixView& m, int tile, int number) {
+    from = m.data + tile * m.unit.tile_bytes() + number * kBytes;
+  }
+  __device__ __forceinline__ void next(int step) { from += step * kBytes; }
+  __device__ __forceinline__ void fetch(unsigned char* slot) const {
+    const int lane = lane_index() * 16;
+#pragma unroll
+    for (int at = 0; at < kBytes; at += 512) {
+      if (at + lane < kBytes) copy_async(slot + at + lane, from + at + lane, true);
+    }
+  }
+  // By one lane; `arrival` hears of it.
+  __device__ __forceinline__ void fetch_at_once(unsigned char* slot, Arrival* arrival) const {
+    copy_at_once(slot, from, kBytes, arrival);
+  }
+};
+
 // kZeros: groups have zeros of their own; otherwise the format's middle is known here.
 template <Layout kLayout, int kRuns, bool kZeros>
 struct QuantisedUnit {
-  static constexpr bool kScaled = true;
+  static constexpr bool kScaled = true, kHasZeros = kZeros;
   static constexpr Layout kFormat = kLayout;
   static constexpr int kRunsOfUnit = kRuns;
-  static constexpr int kColumns = kLayout == Layout::Q4 ? 128 : 64;
+  static constexpr int kColumns = unit_columns(kLayout);
   static constexpr int kPieces = kColumns / 32;
   static constexpr int kDepth = 4;
-  static constexpr int kMostBytes = 1024 + kRuns * kTileRows * 3;
+  static constexpr int kSlotBytes = unit_bytes(kRuns, kZeros);
+  using Source = CodeSource<kSlotBytes>;
   uint4 codes[2];
   unsigned scales[kRuns];  // of outputs g and g + 8
   std::uint16_t zeros[kZeros ? kRuns : 1];
 
-  __host__ __device__ static constexpr int slot_bytes(const UnitLayout& layout) {
-    return layout.bytes;
-  }
-  // A warp's units of a tile, one after the other: contiguous each.
-  struct Source {
-    const std::byte* from;
-    int bytes;
-
-    __device__ __forceinline__ void open(const MatrixView& m, int tile, int warp) {
-      bytes = m.unit.bytes;
-      from = m.data + tile * m.unit.tile_bytes() + warp * bytes;
-    }
-    __device__ __forceinline__ void next(int units) { from += units * bytes; }
-    __device__ __forceinline__ void fetch(unsigned char* slot) const {
-      const int lane = lane_index() * 16;
-#pragma unroll
-      for (int at = 0; at < kMostBytes; at += 512) {
-        if (at + lane < bytes) copy_async(slot + at + lane, from + at + lane, true);
-      }
-    }
-    // By one lane; `arrival` hears of it.
-    __device__ __forceinline__ void fetch_at_once(unsigned char* slot, Arrival* arrival) const {
-      copy_at_once(slot, from, bytes, arrival);
-    }
-  };
   __device__ __forceinline__ void load(const unsigned char* slot) {
     const int lane = lane_index(), g = lane / 4;
 #pragma unroll
@@ -145,12 +152,22 @@ struct QuantisedUnit {
     return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
   }
   __device__ __forceinline__ int zero(int piece, int h) const {
-    if constexpr (!kZeros) return kLayout == Layout::Q4 ? 8 : 128;
+    if constexpr (!kZeros) return kCodeMiddle<kLayout>;
     return zeros[piece * kRuns / kPieces] >> (8 * h) & 0xff;
   }
   __device__ __forceinline__ Eight eight(int piece, int h) const {
     if constexpr (kLayout == Layout::Q4) return eight_of_q4(word(codes[h], piece), zero(piece, h));
     return eight_of_q8(word(codes[h], 2 * piece), word(codes[h], 2 * piece + 1), zero(piece, h));
+  }
+  __device__ __forceinline__ SignedCodes signed_codes(int piece) const {
+    if constexpr (kLayout == Layout::Q4) {
+      constexpr unsigned kUpper = 0xf0f0f0f0u, kSigns = 0x80808080u;
+      const unsigned a = word(codes[0], piece), b = word(codes[1], piece);
+      return {{and_xor(a << 4, kUpper, kSigns), and_xor(b << 4, kUpper, kSigns),
+               and_xor(a, kUpper, kSigns), and_xor(b, kUpper, kSigns)}};
+    }
+    const auto half = [&](int h, int i) { return word(codes[h], 2 * piece + i) ^ 0x80808080u; };
+    return {{half(0, 0), half(1, 0), half(0, 1), half(1, 1)}};
   }
   // Codes as float16, beside kCodeOffset.
   __device__ __forceinline__ Pairs pairs(int piece, int h) const {
@@ -173,6 +190,33 @@ struct QuantisedUnit {
   __device__ __forceinline__ float scale(int piece, int h) const {
     const unsigned both = scales[piece * kRuns / kPieces];
     return h == 0 ? low_f16(both) : high_f16(both);
+  }
+};
+
+// Two neighbouring units as one: half the work beside multiplying, and more of it side by side.
+template <class Unit>
+struct TwoUnits {
+  static constexpr bool kScaled = true, kHasZeros = Unit::kHasZeros;
+  static constexpr Layout kFormat = Unit::kFormat;
+  static constexpr int kRunsOfUnit = 2 * Unit::kRunsOfUnit;
+  static constexpr int kColumns = 2 * Unit::kColumns, kPieces = 2 * Unit::kPieces;
+  static constexpr int kDepth = Unit::kDepth / 2;
+  static constexpr int kSlotBytes = 2 * Unit::kSlotBytes;
+  using Source = CodeSource<kSlotBytes>;
+  Unit units[2];
+
+  __device__ __forceinline__ void load(const unsigned char* slot) {
+    units[0].load(slot);
+    units[1].load(slot + Unit::kSlotBytes);
+  }
+  __device__ __forceinline__ SignedCodes signed_codes(int piece) const {
+    return units[piece / Unit::kPieces].signed_codes(piece % Unit::kPieces);
+  }
+  __device__ __forceinline__ int zero(int piece, int h) const {
+    return units[piece / Unit::kPieces].zero(piece % Unit::kPieces, h);
+  }
+  __device__ __forceinline__ float scale(int piece, int h) const {
+    return units[piece / Unit::kPieces].scale(piece % Unit::kPieces, h);
   }
 };
 

@@ -9,7 +9,8 @@
 //   scales  [8][runs][2] float16: of output 8 h + g at [g][run][h]; a run is the unit if groups are of whole units, else 32
 //           columns
 //   zeros   [8][runs][2] bytes, if the format has them
-// padded to 32 bytes. So that a warp's loads are contiguous, and 16 columns multiplied together have one scale.
+// padded to 32 bytes. So that a warp's loads are contiguous, and columns multiplied together have one scale. A row has an even number of
+// units: few rows are multiplied by two of them at a time.
 #pragma once
 
 #include <cstddef>
@@ -47,15 +48,21 @@ struct UnitLayout {
   }
 };
 
+INFINILM_ANYWHERE constexpr int unit_columns(Layout layout) {
+  return layout == Layout::Q4 ? 128 : 64;
+}
+INFINILM_ANYWHERE constexpr int unit_bytes(int runs, bool zeros) {
+  return (1024 + runs * kTileRows * (zeros ? 3 : 2) + 31) / 32 * 32;
+}
+
 inline UnitLayout unit_layout(const QuantFormat& format, std::int64_t inputs) {
   UnitLayout l;
-  l.columns = format.bits == 4 ? 128 : 64;
+  l.columns = unit_columns(format.bits == 4 ? Layout::Q4 : Layout::Q8);
   l.runs = format.group % l.columns == 0 ? 1 : l.columns / 32;
   l.zeros = format.zeros;
   l.middle = format.middle();
-  l.units = static_cast<int>((inputs + l.columns - 1) / l.columns);
-  const int bytes = 1024 + l.runs * kTileRows * (format.zeros ? 3 : 2);
-  l.bytes = (bytes + 31) / 32 * 32;
+  l.units = static_cast<int>((inputs + 2 * l.columns - 1) / (2 * l.columns) * 2);
+  l.bytes = unit_bytes(l.runs, l.zeros);
   return l;
 }
 

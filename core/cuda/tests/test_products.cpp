@@ -1,5 +1,7 @@
 // Products of few rows and many, by weights of every format, and what is fused with them.
 #include <cmath>
+#include <iostream>
+#include <limits>
 
 #include "cuda/tests/weights.hpp"
 
@@ -157,7 +159,42 @@ TEST(ordered_after_others) {
   }
 }
 
-// x of any size: float16 has the range for it, run by run.
+// Of few rows by codes x is rounded for a unit of columns together: less than to bfloat16, also beside a column that is much larger.
+TEST(codes_round_less_than_bfloat16) {
+  constexpr std::int64_t kInputs = 256, kOutputs = 200;
+  for (const float largest : {1.0f, 1000.0f}) {
+    for (const QuantFormat& f : {QuantFormat{8, 32, true}, QuantFormat{8, 128, false},
+                                 QuantFormat{4, 32, false}, QuantFormat{4, 128, true}}) {
+      const Pair w = pack(f, kBf16, {kOutputs}, kInputs);
+      for (const std::int64_t rows : {1, 4, 7, 16}) {
+        Floats values = numbers(rows * kInputs, 1);
+        for (std::int64_t r = 0; r < rows; ++r) {
+          values[static_cast<std::size_t>(r * kInputs + 11)] *= largest;
+        }
+        const auto product = [&](Ops& ops, const Floats& x, const Weight& weight) {
+          const Numbers in(ops, x, kInputs), y(ops, nothing(rows * kOutputs), kOutputs);
+          const Matrix out = y.matrix();
+          ops.linear(in.matrix(), weight, {}, {&out, 1});
+          return y.read();
+        };
+        const Floats exact = product(host(), values, *w.host);
+        const auto off = [&](const Floats& y) {
+          double sum = 0;
+          for (std::size_t i = 0; i < y.size(); ++i) sum += std::pow(double{y[i]} - exact[i], 2);
+          return std::sqrt(sum);
+        };
+        const double found = off(product(device(), values, *w.device));
+        const double rough = off(product(host(), rounded(values, kBf16), *w.host));
+        if (found * 2 < rough) continue;
+        std::cout << f.bits << " bits, groups of " << f.group << ", " << rows << " rows, largest "
+                  << largest << ": off by " << found << ", bfloat16 by " << rough << "\n";
+        CHECK(found * 2 < rough);
+      }
+    }
+  }
+}
+
+// x of any size: each unit of columns has a power of two of its own. Infinities are not forgotten.
 TEST(quantised_extremes) {
   constexpr std::int64_t kRows = 3, kInputs = 192, kOutputs = 24;
   for (const float size : {0.0f, 1e-44f, 1e-30f, 1e-5f, 3e4f, 1e30f}) {
@@ -173,6 +210,30 @@ TEST(quantised_extremes) {
                       ops.linear(in.matrix(), &ops == &device() ? *w.device : *w.host, {}, {&y, 1});
                       ops.synchronize();
                     }));
+      }
+    }
+  }
+}
+
+TEST(quantised_infinities) {
+  constexpr std::int64_t kInputs = 300, kOutputs = 24;
+  for (const QuantFormat& f : {QuantFormat{8, 32, true}, QuantFormat{4, 128, false}}) {
+    const Pair w = pack(f, kBf16, {kOutputs}, kInputs);
+    for (const float what :
+         {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+          std::numeric_limits<float>::quiet_NaN()}) {
+      for (const std::int64_t rows : {1, 2, 9}) {
+        Floats values = numbers(rows * kInputs, 1);
+        values[static_cast<std::size_t>((rows - 1) * kInputs + 130)] = what;  // of the last row
+        const Numbers in(device(), values, kInputs),
+            y(device(), nothing(rows * kOutputs), kOutputs);
+        const Matrix out = y.matrix();
+        device().linear(in.matrix(), *w.device, {}, {&out, 1});
+        const Floats found = y.read();
+        for (std::size_t i = 0; i < found.size(); ++i) {
+          const bool is_last = i >= static_cast<std::size_t>((rows - 1) * kOutputs);
+          CHECK(std::isfinite(found[i]) != is_last);
+        }
       }
     }
   }

@@ -1,0 +1,204 @@
+// x for products of codes on tensor cores: each column as two signed bytes, with a power of two for each unit of columns, and the sums of
+// such products, exact as whole numbers until a scale comes.
+//
+//   x = 2^k (256 high + low), where 2^k brings the largest of the unit to [2^13, 2^14)
+//
+// So x is rounded to half a step of 2^k. In the mean of a unit of 128 columns that is at most a quarter of what rounding to bfloat16
+// would do, whatever is in it, and a sixteenth where columns are alike. Infinities become NaN.
+#pragma once
+
+#include "cuda/product.hpp"
+#include "cuda/sums.cuh"
+#include "cuda/units.cuh"
+
+namespace infinilm::cuda {
+
+// How digits lie in memory: of every 64 columns 128 bytes, [digit 2][t 4][piece 2][8 columns], the higher digits first, so that a
+// lane reads what it multiplies of two pieces at once. The eight columns are in the order of SignedCodes.
+inline constexpr int kChunkOfDigits = 64;
+__device__ __forceinline__ int digits_place(int column, int digit) {
+  const int piece = column % kChunkOfDigits / 32, t = column % 32 / 8;
+  return column / kChunkOfDigits * 128 + digit * 64 + t * 16 + piece * 8;
+}
+
+// Of eight neighbouring columns.
+struct Digits {
+  uint2 high, low;
+};
+
+// Byte number kByte of each of four.
+template <int kByte>
+__device__ __forceinline__ unsigned gather_bytes(unsigned a, unsigned b, unsigned c, unsigned d) {
+#if defined(__CUDA_ARCH__)
+  constexpr unsigned kPick = kByte * 0x11u + 0x40u;
+  return __byte_perm(__byte_perm(a, b, kPick), __byte_perm(c, d, kPick), 0x5410u);
+#else
+  const auto byte = [](unsigned v) { return v >> (8 * kByte) & 0xffu; };
+  return byte(a) | byte(b) << 8 | byte(c) << 16 | byte(d) << 24;
+#endif
+}
+template <Layout kLayout, int kByte>
+__device__ __forceinline__ uint2 gather_digits(const unsigned (&v)[8]) {
+  if constexpr (kLayout == Layout::Q4) {
+    return {gather_bytes<kByte>(v[0], v[4], v[1], v[5]),
+            gather_bytes<kByte>(v[2], v[6], v[3], v[7])};
+  }
+  return {gather_bytes<kByte>(v[0], v[1], v[2], v[3]), gather_bytes<kByte>(v[4], v[5], v[6], v[7])};
+}
+
+// The power of two that brings `largest` to [2^13, 2^14), and its inverse: NaN for infinities.
+struct PowerOfTwo {
+  float value, inverse;
+};
+__device__ __forceinline__ PowerOfTwo scale_for(float largest) {
+  const unsigned exponent = __float_as_uint(largest) >> 23;
+  if (exponent == 255) return {1.0f, __uint_as_float(0x7fc00000u)};
+  const unsigned biased = min(267u - exponent, 253u);
+  return {__uint_as_float(biased << 23), __uint_as_float((254u - biased) << 23)};
+}
+
+// Eight columns of a row, by lanes that have neighbouring ones; all lanes of a warp at once. True where `note` is to be kept: in one
+// lane of each run of columns. Its scale undoes that codes are taken kCodeStep times.
+template <Layout kLayout, int kRunColumns>
+__device__ __forceinline__ bool take_digits(const float (&v)[8], Digits& digits, Note& note) {
+  constexpr int kUnitLanes = unit_columns(kLayout) / 8, kRunLanes = kRunColumns / 8;
+  float largest = 0.0f;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) largest = larger_size(largest, v[i]);
+#pragma unroll
+  for (int mask = 1; mask < kUnitLanes; mask *= 2) {
+    largest = larger_size(largest, __shfl_xor_sync(kAll, largest, mask));
+  }
+  const PowerOfTwo scale = scale_for(largest);
+  // Added to this, a number of less than 2^22 is rounded to a whole one, which is in the lowest bits as it is.
+  constexpr float kWhole = 12582912.0f;
+  constexpr unsigned kWholeBits = 0x4b400000u;
+  unsigned low[8], high[8], sum = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    low[i] = __float_as_uint(fmaf(v[i], scale.value, kWhole));
+    high[i] = low[i] + 128;  // the lower byte is signed
+    sum += low[i] - kWholeBits;
+  }
+  digits = {gather_digits<kLayout, 1>(high), gather_digits<kLayout, 0>(low)};
+#pragma unroll
+  for (int mask = 1; mask < kRunLanes; mask *= 2) sum += __shfl_xor_sync(kAll, sum, mask);
+  note = {static_cast<int>(sum), scale.inverse / kCodeStep<kLayout>};
+  return lane_index() % kRunLanes == 0;
+}
+__device__ __forceinline__ void put_digits(std::uint16_t* row, int column, const Digits& digits) {
+  auto* bytes = reinterpret_cast<unsigned char*>(row);
+  *reinterpret_cast<uint2*>(bytes + digits_place(column, 0)) = digits.high;
+  *reinterpret_cast<uint2*>(bytes + digits_place(column, 1)) = digits.low;
+}
+
+// Of kCount times four rows. A product on tensor cores has eight columns, for the digits of four rows; what a lane multiplies for rows
+// that are not there, nobody asks for. Lane (g, t) gets outputs g and g + 8 of row t.
+template <class Unit, int kCount>
+struct DigitSums {
+  using X = std::uint16_t;  // both digits of a column
+  using Note = cuda::Note;
+  static constexpr int kOwn = 8;
+  static constexpr int kRunColumns = Unit::kColumns / Unit::kRunsOfUnit;
+  static constexpr int kRunPieces = kRunColumns / 32;
+  static constexpr int kScaledPieces = unit_columns(Unit::kFormat) / 32;
+  float d[kCount][2];
+
+  static constexpr int notes(int rows, int columns) { return columns / kRunColumns * rows; }
+  __device__ __forceinline__ static void put(const StagedX<DigitSums>& to, int r, int column,
+                                             const float (&v)[kOwn]) {
+    Digits digits;
+    Note note;
+    if (take_digits<Unit::kFormat, kRunColumns>(v, digits, note)) {
+      to.notes[column / kRunColumns * to.rows + r] = note;
+    }
+    put_digits(to.x + r * to.stride, column, digits);
+  }
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) d[i][0] = d[i][1] = 0.0f;
+  }
+  // `column`: the unit's first.
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<DigitSums>& from,
+                                      int column) {
+#pragma unroll
+    for (int first = 0; first < Unit::kPieces; first += kScaledPieces) {
+      float parts[kCount][2] = {};
+      int sums[kCount][4];
+#pragma unroll
+      for (int pair = first; pair < first + kScaledPieces; pair += 2) {
+        uint4 x[kCount];
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) x[i] = two_pieces(from, column + pair * 32, i);
+#pragma unroll
+        for (int piece = pair; piece < pair + 2; ++piece) {
+          if (piece % kRunPieces == 0) clear(sums);
+          const SignedCodes w = unit.signed_codes(piece);
+#pragma unroll
+          for (int i = 0; i < kCount; ++i) {
+            const bool is_first = piece == pair;
+            multiply_bytes(sums[i], w.v, is_first ? x[i].x : x[i].z, is_first ? x[i].y : x[i].w);
+          }
+          if (piece % kRunPieces == kRunPieces - 1) {
+            add_run(sums, unit, piece, from, column + piece * 32, parts);
+          }
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const float step = note_of(from, column + first * 32, i).scale;
+#pragma unroll
+        for (int h = 0; h < 2; ++h) d[i][h] = fmaf(parts[i][h], step, d[i][h]);
+      }
+    }
+  }
+  __device__ __forceinline__ void store(float* to, int rows) const {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int row = i * 4 + t;
+      if (row >= rows) continue;
+      to[row * kSumStride + g] = d[i][0];
+      to[row * kSumStride + g + 8] = d[i][1];
+    }
+  }
+
+ private:
+  __device__ __forceinline__ static void clear(int (&sums)[kCount][4]) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) sums[i][0] = sums[i][1] = sums[i][2] = sums[i][3] = 0;
+  }
+  // Whole numbers of a run that `piece` is of, which is at `column`, times its scales.
+  __device__ __forceinline__ static void add_run(const int (&sums)[kCount][4], const Unit& unit,
+                                                 int piece, const StagedX<DigitSums>& from,
+                                                 int column, float (&to)[kCount][2]) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        int sum = sums[i][2 * h] * 256 + sums[i][2 * h + 1];
+        if constexpr (Unit::kHasZeros) {
+          const int zero =
+              (unit.zero(piece, h) - kCodeMiddle<Unit::kFormat>)*kCodeStep<Unit::kFormat>;
+          sum -= zero * note_of(from, column, i).sum;
+        }
+        to[i][h] = fmaf(static_cast<float>(sum), unit.scale(piece, h), to[i][h]);
+      }
+    }
+  }
+  // What a lane multiplies of two pieces: of row g / 2 of four, digit g % 2.
+  __device__ __forceinline__ static uint4 two_pieces(const StagedX<DigitSums>& from, int column,
+                                                     int i) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+    const int row = min(i * 4 + g / 2, from.rows - 1);
+    const auto* bytes = reinterpret_cast<const unsigned char*>(from.x + row * from.stride);
+    return *reinterpret_cast<const uint4*>(bytes + digits_place(column, g % 2) + t * 16);
+  }
+  __device__ __forceinline__ static Note note_of(const StagedX<DigitSums>& from, int column,
+                                                 int i) {
+    const int row = min(i * 4 + lane_index() % 4, from.rows - 1);
+    return from.notes[column / kRunColumns * from.rows + row];
+  }
+};
+
+}  // namespace infinilm::cuda
