@@ -91,12 +91,6 @@ std::byte* Context::cleared_scratch(Scratch& buffer, std::size_t nbytes) {
   return memory;
 }
 
-unsigned* Context::tickets() {
-  std::byte* memory = cleared_scratch(tickets_, kTickets * sizeof(unsigned));
-  next_ticket_ = (next_ticket_ + 1) % kTickets;
-  return reinterpret_cast<unsigned*>(memory) + next_ticket_;
-}
-
 void Context::copy_bytes(const void* from, void* to, std::size_t nbytes) {
   if (nbytes == 0) return;
   check_cuda(cudaMemcpyAsync(to, from, nbytes, cudaMemcpyDeviceToDevice, stream_),

@@ -108,8 +108,6 @@ class Context {
   void drop(Scratch& buffer) noexcept;
   // The same, with zeros where it is new.
   std::byte* cleared_scratch(Scratch& buffer, std::size_t nbytes);
-  // A counter that is zero; whoever uses it leaves it so. The same one again after kTickets more.
-  unsigned* tickets();
   // Changes whenever a scratch buffer that some recording uses has moved: what was recorded before then must not run again.
   std::int64_t epoch() const noexcept { return epoch_; }
 
@@ -182,10 +180,6 @@ class Context {
   std::atomic<bool> recording_ = false;
   bool lacks_scratch_ = false;
   std::int64_t epoch_ = 0;
-  // More than kernels can be under way at once.
-  static constexpr std::size_t kTickets = 256;
-  Scratch tickets_;
-  std::size_t next_ticket_ = 0;
   cudaEvent_t order_ = nullptr;
   void* small_ = nullptr;                                       // pinned
   std::unordered_map<const void*, std::size_t> shared_limits_;  // of kernels that have run

@@ -53,6 +53,22 @@ __device__ __forceinline__ void let_next_start() {
 #endif
 }
 
+// y + x into y, without waiting for y. Less than 2^-126 counts as zero.
+__device__ __forceinline__ void add_to(float* y, float x) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("red.global.add.f32 [%0], %1;" ::"l"(y), "f"(x) : "memory");
+#else
+  *y += x;
+#endif
+}
+
+// Some 1.5 microseconds.
+__device__ __forceinline__ void linger() {
+#if defined(__CUDA_ARCH__)
+  __nanosleep(1500);
+#endif
+}
+
 // Asks for a line of 128 bytes, for whoever reads it soon.
 __device__ __forceinline__ void prefetch_line(const void* p) {
 #if defined(__CUDA_ARCH__)

@@ -98,7 +98,7 @@ template <class Unit, int kCount>
 struct DigitSums {
   using X = std::uint16_t;  // both digits of a column
   using Note = cuda::Note;
-  static constexpr int kOwn = 8;
+  static constexpr bool kTakesAnySize = true;
   static constexpr int kRunColumns = Unit::kColumns / Unit::kRunsOfUnit;
   static constexpr int kRunPieces = kRunColumns / 32;
   static constexpr int kScaledPieces = unit_columns(Unit::kFormat) / 32;
@@ -106,13 +106,13 @@ struct DigitSums {
 
   static constexpr int notes(int rows, int columns) { return columns / kRunColumns * rows; }
   __device__ __forceinline__ static void put(const StagedX<DigitSums>& to, int r, int column,
-                                             const float (&v)[kOwn]) {
+                                             const float (&v)[kOwn], bool is_inside) {
     Digits digits;
     Note note;
-    if (take_digits<Unit::kFormat, kRunColumns>(v, digits, note)) {
-      to.notes[column / kRunColumns * to.rows + r] = note;
-    }
+    const bool keeps = take_digits<Unit::kFormat, kRunColumns>(v, digits, note);
+    if (!is_inside) return;
     put_digits(to.x + r * to.stride, column, digits);
+    if (keeps) to.notes[column / kRunColumns * to.rows + r] = note;
   }
   __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -152,14 +152,14 @@ struct DigitSums {
       }
     }
   }
-  __device__ __forceinline__ void store(float* to, int rows) const {
+  __device__ __forceinline__ void store(float* to, int rows, bool is_first) const {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       const int row = i * 4 + t;
       if (row >= rows) continue;
-      to[row * kSumStride + g] = d[i][0];
-      to[row * kSumStride + g + 8] = d[i][1];
+      put_sum(to + row * kSumStride + g, d[i][0], is_first);
+      put_sum(to + row * kSumStride + g + 8, d[i][1], is_first);
     }
   }
 

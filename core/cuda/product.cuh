@@ -1,9 +1,9 @@
 // The kernel behind product.hpp, for one format.
 //
-// A block of sixteen warps takes tiles of 16 outputs, one group of one, two or four after the other; act(gate) * up has a tile of gate
-// and the same one of up together. A group's tiles are divided among the warps, and those that share a tile share its columns: of n
-// warps, number w has units (32, 64 or 128 columns) number w, w + n, …, and the sums of all are added at the end. In a unit, lane (g, t)
-// of a warp, g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32 of outputs g and g + 8:
+// A block of eight warps takes tiles of 16 outputs, one group of a few after the other; gate and up of act(gate) * up have a tile each
+// in it. All warps share a tile, and each has its own columns of it: an equal run of units (32 to 256 columns), the same ones in all
+// tiles, so that it brings their x into shared memory by itself and waits for no other warp. The sums of all warps are added at the end
+// of a group. In a unit, lane (g, t) of a warp, g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32 of outputs g and g + 8:
 //
 //             columns  0      8      16     24    31
 //   output g          | t = 0 | t = 1 | t = 2 | t = 3 |
@@ -28,56 +28,131 @@ namespace infinilm::cuda {
 // How a block works.
 template <class Unit>
 struct BlockPlan {
-  static constexpr int kWarps = 16, kThreads = kWarps * 32;
+  static constexpr int kWarps = 8, kThreads = kWarps * 32;
   static_assert(Unit::kDepth >= kLeastDepth && Unit::kDepth <= kMostDepth);
   static constexpr int kBlocks = 2;  // that a multiprocessor has registers for
-  // With two sets of sums, one is added up while the next group's are written.
-  static constexpr int kSets = 2;
+  static constexpr int kMostNormRows = 2;
 
-  // Floats of a set.
+  // Floats, of a tile.
   __host__ __device__ static constexpr int sums(int rows) { return kWarps * rows * kSumStride; }
   static constexpr int ring_bytes(int depth) { return kWarps * depth * Unit::kSlotBytes; }
 };
 
-// Of one output of tile number `place` of a group, by all warps that share it.
-template <int kTileWarps>
-__device__ __forceinline__ float sum_of(const float* sums, int rows, int place, int r, int n) {
+// The tiles of a block, each of a part: every gridDim.x-th, of act(gate) * up both of a number.
+struct BlockTiles {
+  const Product& p;
+  // Of a group, at most.
+  __device__ __forceinline__ int together() const {
+    return p.act >= 0 ? 2 * p.together : p.together;
+  }
+  // False behind the last one.
+  __device__ __forceinline__ bool find(int i, Place& place) const {
+    const int round = p.act >= 0 ? i >> 1 : i;
+    const int number = static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) * round;
+    if (number >= p.tiles) return false;
+    place = p.act >= 0 ? Place{i & 1, number} : place_of(p, number);
+    return true;
+  }
+};
+
+// The units that a warp gets, for its ring, from number `first` of its block's tiles on: of each group, chunk after chunk, those of one
+// tile after the other.
+template <class Unit>
+class WarpUnits {
+ public:
+  __device__ __forceinline__ WarpUnits(const Product& p, int first, int share)
+      : p_(p), first_(first), share_(share) {}
+  __device__ __forceinline__ static constexpr int step() { return 1; }
+  __device__ __forceinline__ int open(typename Unit::Source& source) {
+    const BlockTiles tiles = {p_};
+    Place at;
+    if (share_ <= 0) return 0;
+    if (tile_ == tiles.together() || !tiles.find(group_ + tile_, at)) {
+      tile_ = 0;
+      begin_ += p_.chunk;
+      if (begin_ >= share_) {
+        begin_ = 0;
+        group_ += tiles.together();
+      }
+      if (!tiles.find(group_, at)) return 0;
+    }
+    source.open(p_.parts[at.part].matrix, at.tile, first_ + begin_);
+    ++tile_;
+    return min(p_.chunk, share_ - begin_);
+  }
+
+ private:
+  const Product& p_;
+  const int first_, share_;
+  int group_ = 0, begin_ = 0, tile_ = 0;
+};
+
+// What the sums of a row are to be multiplied by; see stage_normed.
+template <class Plan, class Sums>
+__device__ __forceinline__ float scale_of_sums(const Product& p, const float* squares, int r) {
+  if (p.norm == nullptr || !Sums::kTakesAnySize) return 1.0f;
   float sum = 0.0f;
 #pragma unroll
-  for (int w = 0; w < kTileWarps; ++w) {
-    sum += sums[((place * kTileWarps + w) * rows + r) * kSumStride + n];
+  for (int w = 0; w < Plan::kWarps; ++w) sum += squares[w * Plan::kMostNormRows + r];
+  return scale_of_norm(p, sum);
+}
+
+// Of one output of a tile, by all warps.
+template <class Plan>
+__device__ __forceinline__ float sum_of(const float* sums, int rows, int tile, int r, int n) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int w = 0; w < Plan::kWarps; ++w) {
+    sum += sums[((tile * Plan::kWarps + w) * rows + r) * kSumStride + n];
   }
   return sum;
 }
-__device__ __forceinline__ float sum_of(const Product& p, const float* sums, int place, int r,
-                                        int n) {
-  if (p.tile_warps == 16) return sum_of<16>(sums, p.rows, place, r, n);
-  if (p.tile_warps == 8) return sum_of<8>(sums, p.rows, place, r, n);
-  return sum_of<4>(sums, p.rows, place, r, n);
-}
 
-// Sums of all warps become outputs of a group.
-template <class Plan>
-__device__ __forceinline__ void finish_group(const Product& p, int group, const float* sums) {
+// Sums of all warps become outputs of a group, of which `first` is the first tile.
+template <class Plan, class Sums>
+__device__ __forceinline__ void finish_group(const Product& p, int first, const float* sums,
+                                             const float* squares) {
+  const BlockTiles tiles = {p};
   for (int i = static_cast<int>(threadIdx.x); i < p.together * p.rows * kTileRows;
        i += Plan::kThreads) {
-    const int n = i % kTileRows, tile = i / kTileRows & (p.together - 1);
-    const int r = i / kTileRows >> (p.together / 2);  // of 1, 2 and 4: their logarithm
-    const PlaceInGroup place = {0, tile};
-    const Place at = place.in(p, group);
+    const int n = i % kTileRows, r = i / kTileRows % p.rows;
+    const int tile = i / kTileRows / p.rows * (p.act >= 0 ? 2 : 1);
+    Place at;
+    if (!tiles.find(first + tile, at)) return;
     const ProductPart& part = p.parts[at.part];
     const int output = at.tile * kTileRows + n;
-    if (!place.is_there(p, group) || output >= part.matrix.outputs) continue;
-    float* y = part.y + r * part.y_stride + output;
-    const float before = p.residual != nullptr ? p.residual[r * p.residual_stride + output] : 0.0f;
-    float value = sum_of(p, sums, tile, r, n);
+    if (output >= part.matrix.outputs) continue;
+    const bool has_other = p.residual != nullptr && !p.adds;
+    const float before = has_other ? p.residual[r * p.residual_stride + output] : 0.0f;
+    const float scale = scale_of_sums<Plan, Sums>(p, squares, r);
+    float value = sum_of<Plan>(sums, p.rows, tile, r, n) * scale;
     if (part.bias != nullptr) value += part.bias[output];
     if (p.act >= 0) {
-      float up = sum_of(p, sums, p.together + tile, r, n);
+      float up = sum_of<Plan>(sums, p.rows, tile + 1, r, n) * scale;
       if (p.parts[1].bias != nullptr) up += p.parts[1].bias[output];
       value = activate(value, p.act) * up;
     }
-    *y = p.residual != nullptr ? before + value : value;
+    float* y = part.y + r * part.y_stride + output;
+    if (p.adds) {
+      add_to(y, value);
+    } else {
+      *y = has_other ? before + value : value;
+    }
+  }
+}
+
+// What a hook wants to see of the norm.
+template <class Plan>
+__device__ __forceinline__ void write_normed(const Product& p, const float* squares) {
+  for (int r = 0; r < p.rows; ++r) {
+    float sum = 0.0f;
+    for (int w = 0; w < Plan::kWarps; ++w) sum += squares[w * Plan::kMostNormRows + r];
+    const float scale = scale_of_norm(p, sum);
+    const float* x = p.x + r * p.x_stride;
+    float* y = p.normed + r * p.normed_stride;
+    for (int i = static_cast<int>(threadIdx.x); i < p.parts[0].matrix.inputs; i += Plan::kThreads) {
+      y[i] = x[i] * scale * p.norm[i];
+    }
   }
 }
 
@@ -85,56 +160,59 @@ __device__ __forceinline__ void finish_group(const Product& p, int group, const 
 template <bool kAtOnce, class Unit, class Sums>
 __device__ __forceinline__ void multiply_tiles(const Product& p, unsigned char* memory) {
   using Plan = BlockPlan<Unit>;
-  const StagedX<Sums> x = {reinterpret_cast<typename Sums::X*>(memory), p.x_shared_stride, p.rows,
-                           reinterpret_cast<typename Sums::Note*>(memory + p.notes_at)};
-  auto* sums = reinterpret_cast<float*>(memory + p.sums_at);
   const int warp = __shfl_sync(kAll, warp_index(), 0);  // the same for the compiler, too
-  auto* rings = reinterpret_cast<unsigned char*>(sums + Plan::kSets * Plan::sums(p.rows));
-  const int ring_bytes = p.depth * Unit::kSlotBytes;
+  auto* sums = reinterpret_cast<float*>(memory + p.sums_at);
+  const BlockTiles tiles = {p};
+  const int set_floats = tiles.together() * Plan::sums(p.rows);
   if (p.are_weights_new) wait_for_previous();
-  __shared__ int upcoming[Groups::kUpcoming];
   __shared__ Arrival arrivals[kAtOnce ? Plan::kWarps * kMostDepth : 1];
-  Groups groups(p, upcoming);
-  const int n = warp % p.tile_warps, of_all = warp / p.tile_warps;
-  const PlaceInGroup place = {of_all / p.together, of_all % p.together};
-  TileUnits<Unit> units(p, groups, place, n);
-  Ring<Unit, TileUnits<Unit>, kAtOnce> ring(p, units, rings + warp * ring_bytes,
+  __shared__ float squares[Plan::kWarps * Plan::kMostNormRows];
+  const int first = warp * p.share, share = max(0, min(p.share, p.slots - first));
+  WarpUnits<Unit> units(p, first, share);
+  Ring<Unit, WarpUnits<Unit>, kAtOnce> ring(p, units, memory + warp * p.depth * Unit::kSlotBytes,
                                             arrivals + (kAtOnce ? warp * kMostDepth : 0));
   if (p.norm != nullptr && static_cast<int>(threadIdx.x) * 32 < p.parts[0].matrix.inputs) {
     prefetch_line(p.norm + threadIdx.x * 32);
   }
 
+  const int kept = p.chunk * Unit::kColumns;  // columns of a warp
+  const StagedX<Sums> x = {reinterpret_cast<typename Sums::X*>(memory + p.x_at) + warp * kept,
+                           p.x_shared_stride, p.rows,
+                           reinterpret_cast<typename Sums::Note*>(memory + p.notes_at) +
+                               Sums::notes(p.rows, warp * kept)};
+  const auto bring = [&](int begin) {
+    __syncwarp();
+    stage<Unit>(p, {(first + begin) * Unit::kColumns, min(p.chunk, share - begin) * Unit::kColumns},
+                x, squares + warp * Plan::kMostNormRows);
+    __syncwarp();
+  };
   wait_for_previous();
-  const int step_columns = p.tile_warps * Unit::kColumns, first_column = n * Unit::kColumns;
-  int staged = -1, set = 0;
-  for (int number = 0, group = groups[0]; group < p.groups; group = groups[++number]) {
-    groups.draw();
-    if (p.is_next_late && group + static_cast<int>(gridDim.x) >= p.groups) let_next_start();
-    const bool is_there = place.is_there(p, group);
-    Sums d;
-    d.clear();
-    for (int begin = 0; begin < p.steps; begin += p.chunk_steps) {
-      if (staged != begin) {
-        if (staged >= 0) __syncthreads();
-        stage<Plan::kThreads, Unit>(p, begin * step_columns, p.chunk_steps * step_columns, x);
-        __syncthreads();
-        staged = begin;
-      }
-      const int steps = is_there ? min(begin + p.chunk_steps, units.units()) - begin : 0;
-      for (int step = 0; step < steps; ++step) {
-        ring.wait();
-        Unit unit;
-        unit.load(ring.at());
-        d.add(unit, x, first_column + step * step_columns);
-        ring.release();
+  bring(0);
+  int staged = 0, set = 0;
+  Place place;
+  for (int group = 0; tiles.find(group, place); group += tiles.together()) {
+    float* of_group = sums + set * set_floats;
+    // Once at least: whoever has no columns has zeros.
+    for (int begin = 0; begin == 0 || begin < share; begin += p.chunk) {
+      if (staged != begin) bring(staged = begin);
+      const int count = min(p.chunk, share - begin);
+      for (int i = 0; i < tiles.together() && tiles.find(group + i, place); ++i) {
+        Sums d;
+        d.clear();
+        for (int step = 0; step < count; ++step) {
+          ring.wait();
+          Unit unit;
+          unit.load(ring.at());
+          d.add(unit, x, step * Unit::kColumns);
+          ring.release();
+        }
+        d.store(of_group + (i * Plan::kWarps + warp) * p.rows * kSumStride, p.rows, begin == 0);
       }
     }
-    float* mine = sums + set * Plan::sums(p.rows);
-    d.store(mine + warp * p.rows * kSumStride, p.rows);
-    groups.publish(number);
     __syncthreads();
-    finish_group<Plan>(p, group, mine);
-    set = 1 - set;
+    finish_group<Plan, Sums>(p, group, of_group, squares);
+    if (p.normed != nullptr && blockIdx.x == 0 && group == 0) write_normed<Plan>(p, squares);
+    set = 1 - set;  // one is added up while the next group's are written
   }
 }
 
@@ -142,7 +220,11 @@ template <class Unit, class Sums>
 __global__ void __launch_bounds__(BlockPlan<Unit>::kThreads, BlockPlan<Unit>::kBlocks)
     product_kernel(const __grid_constant__ Product p) {
   INFINILM_SHARED_MEMORY(memory);
-  if (!p.is_next_late) let_next_start();
+  let_next_start();
+  if (static_cast<int>(blockIdx.x) >= p.tiles) {  // see launch_product
+    wait_for_previous();
+    return linger();
+  }
   if constexpr (Unit::kScaled) {
     if (copies_at_once()) return multiply_tiles<true, Unit, Sums>(p, memory);
   }
@@ -150,30 +232,7 @@ __global__ void __launch_bounds__(BlockPlan<Unit>::kThreads, BlockPlan<Unit>::kB
 }
 
 // ---- its launch
-inline constexpr int kMostPlaces = 4;  // tiles of a group, of gate and up together
-
-// How many tiles a block takes at a time: those for which the busiest block reads least, of weights and, where it has no room to keep x,
-// of x for each group; of equal ones so many that a warp has a few units of a tile between two barriers.
-template <class Unit>
-void group_tiles(Product& p, int blocks, bool keeps_x) {
-  constexpr int kWarps = BlockPlan<Unit>::kWarps, kEnough = 4;
-  const int parts = p.act >= 0 ? 2 : 1;
-  const MatrixView& w = p.parts[0].matrix;
-  const std::int64_t tile_bytes = Unit::kScaled ? w.unit.tile_bytes() : w.row_bytes * kTileRows;
-  const std::int64_t x_bytes = keeps_x ? 0 : std::int64_t{2} * p.rows * w.inputs;
-  const auto groups = [&](int together) { return (p.tiles + together - 1) / together; };
-  const auto bytes = [&](int together) {
-    const std::int64_t rounds = (groups(together) + blocks - 1) / blocks;
-    return rounds * (together * parts * tile_bytes + x_bytes);
-  };
-  for (int more = 2; more * parts <= kMostPlaces; more *= 2) {
-    const bool has_enough = p.slots * p.together * parts >= kEnough * kWarps;
-    const std::int64_t now = bytes(p.together), then = bytes(more);
-    if (then < now || (then == now && !has_enough)) p.together = more;
-  }
-  p.groups = groups(p.together);
-  p.tile_warps = kWarps / (p.together * parts);
-}
+inline constexpr int kMostTogether = 8;  // tiles of a group, of gate and up together
 
 template <class Unit, class Sums>
 void launch_product(Context& context, Product p) {
@@ -181,6 +240,13 @@ void launch_product(Context& context, Product p) {
   using X = typename Sums::X;
   const MatrixView& first = p.parts[0].matrix;
   count_tiles(p, kTileRows, Unit::kColumns);
+  p.share = std::max(1, (p.slots + Plan::kWarps - 1) / Plan::kWarps);
+  int blocks = std::min(p.tiles, context.multiprocessors());
+  const int parts = p.act >= 0 ? 2 : 1;
+  const int each = (p.tiles + blocks - 1) / blocks;  // tiles of a block, of one part
+  p.together = std::min(each, std::max(1, std::min(kMostTogether, 32 / p.rows) / parts));
+  p.adds = p.residual != nullptr && p.residual == p.parts[0].y &&
+           p.residual_stride == p.parts[0].y_stride;
   // 64 bytes beyond a multiple of 128, so that two rows of x lie in different banks.
   constexpr int kPad = 64 / sizeof(X);
   const auto aligned = [](int bytes) { return (bytes + 127) / 128 * 128; };
@@ -193,46 +259,40 @@ void launch_product(Context& context, Product p) {
            aligned(notes * static_cast<int>(sizeof(typename Sums::Note)));
   };
   const int room = shared_room(context);
-  const auto bytes_of_rest = [&](int depth) {
-    return Plan::kSets * Plan::sums(p.rows) * 4 + Plan::ring_bytes(depth);
+  const int tiles = p.together * parts;
+  const int bytes_of_sums = 2 * tiles * Plan::sums(p.rows) * 4;
+  const auto bytes_of_rest = [&](int depth) { return bytes_of_sums + Plan::ring_bytes(depth); };
+  const auto columns = [&](int chunk) { return Plan::kWarps * chunk * Unit::kColumns; };
+  const auto deepest = [&](int chunk) {
+    return ring_depth(std::min(Unit::kDepth, each * parts * p.share), room,
+                      [&](int d) { return bytes_of_rest(d) + bytes_of_x(columns(chunk)); });
   };
-  constexpr int kLeastColumns = Plan::kWarps * Unit::kColumns;  // of x at a time
-  static_assert(kLeastColumns / kMostPlaces % (32 * Sums::kOwn) == 0);
-  p.depth = ring_depth(Unit::kDepth, room,
-                       [&](int d) { return bytes_of_rest(d) + bytes_of_x(kLeastColumns); });
+  p.depth = deepest(p.share);
+  if (bytes_of_rest(p.depth) + bytes_of_x(columns(p.share)) > room) {
+    // x comes in chunks: the larger they are, the less often warps stop to bring one.
+    constexpr int kChunkRings = 64 << 10;
+    p.depth = std::min(deepest(1), std::max(kLeastDepth, kChunkRings / Plan::ring_bytes(1)));
+  }
   const int rest = bytes_of_rest(p.depth);
-  const int all_columns =
-      (p.slots * Unit::kColumns + kLeastColumns - 1) / kLeastColumns * kLeastColumns;
-  group_tiles<Unit>(p, context.multiprocessors(), rest + bytes_of_x(all_columns) <= room);
-  const int step_columns = p.tile_warps * Unit::kColumns;
-  p.steps = std::max(1, (p.slots + p.tile_warps - 1) / p.tile_warps);
-  p.chunk_steps = p.steps;
-  while (p.chunk_steps > 1 && rest + bytes_of_x(p.chunk_steps * step_columns) > room) {
-    --p.chunk_steps;
+  p.chunk = p.share;
+  while (p.chunk > 1 && rest + bytes_of_x(columns(p.chunk)) > room) --p.chunk;
+  check<Error>(rest + bytes_of_x(columns(p.chunk)) <= room, "CUDA: ", p.rows, " rows of ",
+               first.inputs, " columns do not fit into shared memory");
+  check<Error>(p.norm == nullptr || (p.chunk == p.share && p.rows <= Plan::kMostNormRows),
+               "CUDA: ", p.rows, " rows of ", first.inputs,
+               " columns do not fit into shared memory to be normalised there");
+  p.x_shared_stride = columns(p.chunk) + kPad;
+  p.x_at = Plan::ring_bytes(p.depth);
+  p.notes_at = p.x_at + bytes_of_values(columns(p.chunk));
+  p.sums_at = p.x_at + bytes_of_x(columns(p.chunk));
+  auto shared = static_cast<std::size_t>(p.sums_at + bytes_of_sums);
+  // Two blocks of a kernel on one multiprocessor would take turns while another one has none. In a layer every other product adds to the
+  // residual stream. Such a one asks for more than half of shared memory, and the next one's blocks find room beside it, one each, if it
+  // has a block everywhere: those that have no tile stay until the others have come.
+  if (p.residual != nullptr) {
+    shared = std::max(shared, context.shared_for_one());
+    blocks = context.multiprocessors();
   }
-  check<Error>(rest + bytes_of_x(p.chunk_steps * step_columns) <= room, "CUDA: ", p.rows,
-               " rows of ", first.inputs, " columns do not fit into shared memory");
-  check<Error>(p.norm == nullptr || p.chunk_steps == p.steps, "CUDA: a row of ", first.inputs,
-               " columns does not fit into shared memory to be normalised there");
-  p.x_shared_stride = p.chunk_steps * step_columns + kPad;
-  p.notes_at = bytes_of_values(p.chunk_steps * step_columns);
-  p.sums_at = bytes_of_x(p.chunk_steps * step_columns);
-  const int blocks = std::min(p.groups, context.multiprocessors());
-  const int least = std::max(1, p.slots / p.tile_warps);  // units of a tile that a warp has
-  p.assigned = (p.depth + least - 1) / least + 1;
-  static_assert(kMostDepth + 1 < Groups::kUpcoming);
-  if (p.groups > blocks * p.assigned) p.tickets = context.tickets();
-  // What the next kernel asks memory for while this one has much to ask for only takes turns with that; with its last tiles, it fills
-  // the gap at the end. Measured on an H200 with four bits this gives 2 % of a token's time, nearly all before attention; with others,
-  // and where sums go into a residual, nothing for certain, and where kernels are launched one by one it takes more than it gives.
-  if constexpr (Unit::kScaled) {
-    p.is_next_late =
-        Unit::kFormat == Layout::Q4 && context.is_recording() && p.act < 0 && p.residual == nullptr;
-  }
-  auto shared = static_cast<std::size_t>(p.sums_at + rest);
-  // Blocks that come while others still run would else gather where room is first. Of two products that follow each other one asks
-  // for more than half, and both still fit: in a layer every other one adds to the residual stream.
-  if (p.residual != nullptr) shared = std::max(shared, context.shared_for_one());
   context.launch(product_kernel<Unit, Sums>, dim3(static_cast<unsigned>(blocks)), Plan::kThreads,
                  shared, p);
 }
@@ -258,9 +318,11 @@ void launch_tensor_sums(Context& context, const Product& p) {
 template <class Unit>
 void launch_quantised(Context& context, const Product& p) {
   if (p.compute == DataType::F32) return launch_float_sums<Unit>(context, p);
-  if (p.rows <= 4) {
-    using Two = TwoUnits<Unit>;
+  using Two = TwoUnits<Unit>;
+  if (p.rows <= 4 && p.parts[0].matrix.inputs > 7 * Two::kColumns) {  // something for each warp
     launch_product<Two, DigitSums<Two, 1>>(context, p);
+  } else if (p.rows <= 4) {
+    launch_product<Unit, DigitSums<Unit, 1>>(context, p);
   } else if (p.rows <= 8) {
     launch_product<Unit, DigitSums<Unit, 2>>(context, p);
   } else {

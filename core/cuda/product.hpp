@@ -53,21 +53,18 @@ struct Product {
 
   // Filled in by `multiply`.
   bool fours = false;  // columns of x can be read four at a time
+  bool adds = false;   // the residual is y
   int tiles = 0;
-  int groups = 0;      // of tiles that a block takes at a time
-  int together = 1;    // tiles of a group, of each of the two of act(gate) * up; a power of two
-  int tile_warps = 0;  // of a block, that share a tile
   int first_tiles[kMostParts] = {};  // of each part
-  int slots = 0;                     // of a row
-  int steps = 0;                     // of a block along a row
-  int chunk_steps = 0;               // of x in shared memory at a time
+  int together = 1;  // tiles of a block between two barriers, of each of the two of act(gate) * up
+  int slots = 0;     // of a row
+  int share = 0;     // of them, of a warp
+  int chunk = 0;     // slots of which a warp keeps x in shared memory
   int x_shared_stride = 0;
-  int notes_at = 0;  // bytes
+  int x_at = 0;  // bytes, behind the rings
+  int notes_at = 0;
   int sums_at = 0;
-  int depth = 0;     // slots of a ring
-  int assigned = 0;  // groups that a block has for sure; others are dealt out by
-  unsigned* tickets = nullptr;
-  bool is_next_late = false;  // the next kernel starts with this one's last groups
+  int depth = 0;  // slots of a ring
   // Of many rows (product_many.cuh): `tiles` are panels then.
   int chunks = 0;               // of a row
   float* partial = nullptr;     // results of a block for parts of panels

@@ -24,6 +24,7 @@ inline constexpr int kPanelTiles = 8, kChunkColumns = 256;
 template <class Unit, int kCount>
 struct ManyPlan {
   static constexpr int kGroups = 2, kWarps = kGroups * kPanelTiles, kThreads = kWarps * 32;
+  static constexpr int kDepth = Unit::kScaled ? 4 : 3;
   static constexpr int kRows = kCount * 8;
   static constexpr int kUnits = kChunkColumns / Unit::kColumns;  // of a chunk
   static_assert(kUnits % kGroups == 0);
@@ -307,7 +308,7 @@ void launch_panels(Context& context, Product p, SplitMemory& splits) {
   p.chunks = std::max(1, (first.inputs + kChunkColumns - 1) / kChunkColumns);
   const int room = shared_room(context);
   const auto bytes = [](int depth) { return 2 * Plan::kStageBytes + Plan::ring_bytes(depth); };
-  p.depth = ring_depth(Unit::kDepth, room, bytes);
+  p.depth = ring_depth(Plan::kDepth, room, bytes);
   check<Error>(bytes(p.depth) <= room, "CUDA: ", p.rows, " rows do not fit into shared memory");
   const int blocks = std::min(p.tiles * p.chunks, context.multiprocessors());
   const auto parts = static_cast<std::size_t>(2 * blocks);

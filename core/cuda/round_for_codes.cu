@@ -5,7 +5,7 @@
 namespace infinilm::cuda {
 namespace {
 
-constexpr int kThreads = 256, kOwn = 8;
+constexpr int kThreads = 256;
 
 // Eight columns a thread; zeros behind those of x.
 template <Layout kLayout, int kRun>

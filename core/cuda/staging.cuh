@@ -1,5 +1,5 @@
-// x on its way into shared memory, for product.cuh: normalised, rounded, with zeros behind its columns. A thread has a few columns
-// at a time (Sums::kOwn), and a warp neighbouring ones, of which all are staged or none.
+// x on its way into shared memory, for product.cuh: a warp brings the columns that it multiplies, normalised but for their row's scale,
+// rounded, with zeros behind the matrix. All lanes at once; a lane has kOwn neighbouring columns at a time.
 #pragma once
 
 #include "cuda/product.hpp"
@@ -7,119 +7,133 @@
 
 namespace infinilm::cuda {
 
-// All columns, normalised. A thread keeps what it has read until the sum of squares is known.
-template <int kThreads, class Sums>
-__device__ __forceinline__ void stage_normed(const Product& p, int count, const StagedX<Sums>& to) {
-  constexpr int kOwn = Sums::kOwn, kFours = kOwn / 4, kTimes = kMostNormed / (kThreads * kOwn);
-  const int inputs = p.parts[0].matrix.inputs, begin = static_cast<int>(threadIdx.x) * kOwn;
-  for (int r = 0; r < p.rows; ++r) {
-    float4 v[kTimes][kFours], w[kTimes][kFours];
-    float sum = 0.0f;
+// Columns [begin, begin + count) of x: of a warp, a multiple of its units.
+struct Columns {
+  int begin, count;
+};
+
+inline constexpr int kStagedColumns = 32 * kOwn;  // by all lanes at once
+inline constexpr int kStagedTimes = 4;            // on their way at once
+
+// What a lane reads of a row; zeros behind the columns. kFours: memory allows to read four at once.
+template <bool kFours>
+__device__ __forceinline__ void read_own(const float* row, int column, int columns,
+                                         float (&v)[kOwn]) {
 #pragma unroll
-    for (int i = 0; i < kTimes; ++i) {
+  for (int k = 0; k < kOwn; k += 4) {
+    if constexpr (kFours) {
+      const float4 four = column + k < columns ? load_four(row + column + k) : zero_four();
+      v[k] = four.x, v[k + 1] = four.y, v[k + 2] = four.z, v[k + 3] = four.w;
+    } else {
 #pragma unroll
-      for (int k = 0; k < kFours; ++k) {
-        const int at = begin + i * kThreads * kOwn + k * 4;
-        const bool inside = at < inputs;
-        v[i][k] = inside ? load_four(p.x + r * p.x_stride + at) : zero_four();
-        w[i][k] = inside ? load_four(p.norm + at) : zero_four();
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kTimes; ++i) {
-#pragma unroll
-      for (int k = 0; k < kFours; ++k) {
-        const float4 four = v[i][k];
-        sum = fmaf(four.x, four.x, fmaf(four.y, four.y, sum));
-        sum = fmaf(four.z, four.z, fmaf(four.w, four.w, sum));
-      }
-    }
-    const float scale = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(inputs) + p.eps);
-#pragma unroll
-    for (int i = 0; i < kTimes; ++i) {
-      const int at = begin + i * kThreads * kOwn;
-      if (at >= count) break;
-      float y[kOwn];
-#pragma unroll
-      for (int k = 0; k < kFours; ++k) {
-        const float4 a = v[i][k], b = w[i][k];
-        y[4 * k] = a.x * scale * b.x, y[4 * k + 1] = a.y * scale * b.y;
-        y[4 * k + 2] = a.z * scale * b.z, y[4 * k + 3] = a.w * scale * b.w;
-      }
-      Sums::put(to, r, at, y);
-      if (blockIdx.x != 0 || p.normed == nullptr) continue;
-#pragma unroll
-      for (int k = 0; k < kOwn; k += 4) {
-        if (at + k >= inputs) break;
-        *reinterpret_cast<float4*>(p.normed + r * p.normed_stride + at + k) =
-            make_float4(y[k], y[k + 1], y[k + 2], y[k + 3]);
-      }
+      for (int j = k; j < k + 4; ++j) v[j] = column + j < columns ? row[column + j] : 0.0f;
     }
   }
+}
+
+// A row's columns.
+template <bool kFours, class Sums>
+__device__ __forceinline__ void stage_row(const Product& p, int r, Columns own,
+                                          const StagedX<Sums>& to) {
+  const float* x = p.x + r * p.x_stride;
+  const int end = min(own.begin + own.count, p.parts[0].matrix.inputs);
+  const int first = lane_index() * kOwn;
+  for (int at = 0; at < own.count; at += kStagedTimes * kStagedColumns) {
+    float v[kStagedTimes][kOwn];
+#pragma unroll
+    for (int i = 0; i < kStagedTimes; ++i) {
+      read_own<kFours>(x, own.begin + at + i * kStagedColumns + first, end, v[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kStagedTimes; ++i) {
+      const int column = at + i * kStagedColumns;
+      if (column >= own.count) break;
+      Sums::put(to, r, column + first, v[i], column + first < own.count);
+    }
+  }
+}
+
+__device__ __forceinline__ float scale_of_norm(const Product& p, float squares) {
+  return 1.0f / sqrtf(squares / static_cast<float>(p.parts[0].matrix.inputs) + p.eps);
+}
+
+// A row's columns times the norm's weights. What the row is to be scaled by is known when all warps have their `squares`; it is left to the
+// sums, where the type of x takes numbers of any size.
+template <class Sums>
+__device__ __forceinline__ void stage_normed(const Product& p, int r, Columns own,
+                                             const StagedX<Sums>& to, float* squares) {
+  const float* x = p.x + r * p.x_stride;
+  const int end = min(own.begin + own.count, p.parts[0].matrix.inputs);
+  const int first = lane_index() * kOwn;
+  float scale = 1.0f;
+  if constexpr (!Sums::kTakesAnySize) {
+    float sum = 0.0f;
+    for (int at = first; at < own.count; at += kStagedColumns) {
+      float v[kOwn];
+      read_own<true>(x, own.begin + at, end, v);
+#pragma unroll
+      for (int k = 0; k < kOwn; ++k) sum = fmaf(v[k], v[k], sum);
+    }
+    scale = scale_of_norm(p, block_sum(sum));
+  }
+  float sum = 0.0f;
+  for (int at = 0; at < own.count; at += kStagedColumns) {
+    const int column = own.begin + at + first;
+    float v[kOwn], w[kOwn];
+    read_own<true>(x, column, end, v);
+    read_own<true>(p.norm, column, end, w);
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) {
+      sum = fmaf(v[k], v[k], sum);
+      v[k] *= scale * w[k];
+    }
+    Sums::put(to, r, at + first, v, at + first < own.count);
+  }
+  sum = warp_sum(sum);
+  if (lane_index() == 0) *squares = sum;
 }
 
 // Rounded already. Not by copy_async: to wait for it would be to wait for weights on their way, too.
-__device__ __forceinline__ void copy_rounded(const Product& p, int begin, int count,
-                                             std::uint16_t* to, int stride) {
-  const int eights = count / 8, threads = static_cast<int>(blockDim.x);
+__device__ __forceinline__ void copy_rounded(const Product& p, Columns own, std::uint16_t* to,
+                                             int stride) {
+  const int eights = own.count / 8;
 #pragma unroll 8
-  for (int i = static_cast<int>(threadIdx.x); i < p.rows * eights; i += threads) {
-    const int r = i / eights, column = begin + i % eights * 8;
-    const auto* from = reinterpret_cast<const uint4*>(p.rounded + r * p.rounded_stride + column);
-    *reinterpret_cast<uint4*>(to + r * stride + column - begin) =
-        column < p.rounded_stride ? *from : zero4();
+  for (int i = lane_index(); i < p.rows * eights; i += 32) {
+    const int r = i / eights, column = i % eights * 8;
+    const auto* from = p.rounded + r * p.rounded_stride + own.begin + column;
+    *reinterpret_cast<uint4*>(to + r * stride + column) =
+        own.begin + column < p.rounded_stride ? *reinterpret_cast<const uint4*>(from) : zero4();
   }
 }
 
+// `begin`, `count`: runs.
 __device__ __forceinline__ void copy_notes(const Product& p, int begin, int count, Note* to) {
-  const int threads = static_cast<int>(blockDim.x);
-  for (int i = static_cast<int>(threadIdx.x); i < count * p.rows; i += threads) {
+  for (int i = lane_index(); i < count * p.rows; i += 32) {
     const int run = begin + i / p.rows, r = i % p.rows;
     to[i] = run < p.runs ? p.notes[run * p.note_stride + r] : Note{0, 0.0f};
   }
 }
 
-// A row's columns from `begin` on; kFours: memory allows to read four at once.
-template <bool kFours, class Sums>
-__device__ __forceinline__ void stage_row(const Product& p, int r, int begin, int count,
-                                          const StagedX<Sums>& to) {
-  constexpr int kOwn = Sums::kOwn;
-  const float* x = p.x + r * p.x_stride + begin;
-  const int left = p.parts[0].matrix.inputs - begin, threads = static_cast<int>(blockDim.x);
-#pragma unroll(32 / Sums::kOwn)
-  for (int i = static_cast<int>(threadIdx.x) * kOwn; i < count; i += threads * kOwn) {
-    float v[kOwn];
-#pragma unroll
-    for (int k = 0; k < kOwn; k += 4) {
-      if constexpr (kFours) {
-        const float4 four = i + k < left ? load_four(x + i + k) : zero_four();
-        v[k] = four.x, v[k + 1] = four.y, v[k + 2] = four.z, v[k + 3] = four.w;
-      } else {
-#pragma unroll
-        for (int j = k; j < k + 4; ++j) v[j] = i + j < left ? x[i + j] : 0.0f;
-      }
-    }
-    Sums::put(to, r, i, v);
+// `squares`: of a warp's columns of each row, if p.norm.
+template <class Unit, class Sums>
+__device__ __forceinline__ void stage(const Product& p, Columns own, const StagedX<Sums>& to,
+                                      float* squares) {
+  if (p.norm != nullptr) {
+    for (int r = 0; r < p.rows; ++r) stage_normed(p, r, own, to, squares + r);
+    return;
   }
-}
-
-// Columns from `begin` on, `count` of them; zeros behind the matrix.
-template <int kThreads, class Unit, class Sums>
-__device__ __forceinline__ void stage(const Product& p, int begin, int count,
-                                      const StagedX<Sums>& to) {
-  if (p.norm != nullptr) return stage_normed<kThreads>(p, count, to);
   if constexpr (sizeof(typename Sums::X) == 2) {
     if (p.rounded != nullptr) {
-      copy_rounded(p, begin, count, to.x, to.stride);
+      copy_rounded(p, own, to.x, to.stride);
       if constexpr (Unit::kScaled) {
         constexpr int kRun = Sums::kRunColumns;
-        copy_notes(p, begin / kRun, count / kRun, to.notes);
+        copy_notes(p, own.begin / kRun, own.count / kRun, to.notes);
       }
       return;
     }
   }
   for (int r = 0; r < p.rows; ++r) {
-    p.fours ? stage_row<true>(p, r, begin, count, to) : stage_row<false>(p, r, begin, count, to);
+    p.fours ? stage_row<true>(p, r, own, to) : stage_row<false>(p, r, own, to);
   }
 }
 

@@ -7,9 +7,10 @@
 
 namespace infinilm::cuda {
 
+inline constexpr int kOwn = 8;         // columns of x that a lane stages at a time
 inline constexpr int kSumStride = 20;  // of the 16 sums of a column: no bank conflicts
 
-// x in shared memory: some columns of all rows.
+// x in shared memory: some columns of all rows, those of one warp.
 template <class Sums>
 struct StagedX {
   typename Sums::X* x;  // [rows, stride]
@@ -20,16 +21,22 @@ struct StagedX {
 
 struct NoNote {};
 
+// A sum of a warp's into shared memory, to what is there of other columns.
+__device__ __forceinline__ void put_sum(float* to, float sum, bool is_first) {
+  *to = is_first ? sum : *to + sum;
+}
+
 // Sums of a warp's tile by lanes (g, t): to[row of x * kSumStride + output]
 template <int kCount>
-__device__ __forceinline__ void store_sums(const float (&d)[kCount][4], float* to, int rows) {
+__device__ __forceinline__ void store_sums(const float (&d)[kCount][4], float* to, int rows,
+                                           bool is_first) {
   const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const int row = i * 8 + 2 * t + j % 2;
-      if (row < rows) to[row * kSumStride + g + j / 2 * 8] = d[i][j];
+      if (row < rows) put_sum(to + row * kSumStride + g + j / 2 * 8, d[i][j], is_first);
     }
   }
 }
@@ -46,13 +53,11 @@ struct PieceOfW {
     second[0] = low.v[2], second[1] = high.v[2], second[2] = low.v[3], second[3] = high.v[3];
   }
 };
-// and of a row of x, of which `column` is the piece's first; zeros where there is no such row.
+// and of a row of x, of which `column` is the piece's first. What is multiplied for rows that are not there, nobody asks for.
 template <class Sums>
 __device__ __forceinline__ uint4 piece_of_x(const StagedX<Sums>& from, int row, int column) {
   const auto* x = from.x + column + lane_index() % 4 * 8;
-  uint4 v = zero4();
-  if (row < from.rows) v = *reinterpret_cast<const uint4*>(x + row * from.stride);
-  return v;
+  return *reinterpret_cast<const uint4*>(x + min(row, from.rows - 1) * from.stride);
 }
 
 // 16-bit floats on tensor cores; kCount times eight rows.
@@ -60,15 +65,17 @@ template <int kCount, bool kF16>
 struct TensorSums {
   using X = std::uint16_t;
   using Note = NoNote;
-  static constexpr int kOwn = 4;  // columns that a thread stages at a time
+  static constexpr bool kTakesAnySize = !kF16;  // of x
   // Two sums for each output: one product need not wait for the one before.
   float d[kCount][4], other[kCount][4];
 
   static constexpr int notes(int, int) { return 0; }
   __device__ __forceinline__ static void put(const StagedX<TensorSums>& to, int r, int column,
-                                             const float (&v)[kOwn]) {
-    *reinterpret_cast<uint2*>(to.x + r * to.stride + column) = {pack_half<kF16>(v[0], v[1]),
-                                                                pack_half<kF16>(v[2], v[3])};
+                                             const float (&v)[kOwn], bool is_inside) {
+    if (!is_inside) return;
+    *reinterpret_cast<uint4*>(to.x + r * to.stride + column) =
+        make_uint4(pack_half<kF16>(v[0], v[1]), pack_half<kF16>(v[2], v[3]),
+                   pack_half<kF16>(v[4], v[5]), pack_half<kF16>(v[6], v[7]));
   }
   __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -93,14 +100,14 @@ struct TensorSums {
       }
     }
   }
-  __device__ __forceinline__ void store(float* to, int rows) const {
+  __device__ __forceinline__ void store(float* to, int rows, bool is_first) const {
     float sums[kCount][4];
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) sums[i][j] = d[i][j] + other[i][j];
     }
-    store_sums<kCount>(sums, to, rows);
+    store_sums<kCount>(sums, to, rows, is_first);
   }
 };
 
@@ -109,13 +116,16 @@ template <int kCount>
 struct FloatSums {
   using X = float;
   using Note = NoNote;
-  static constexpr int kOwn = 4;  // columns that a thread stages at a time
+  static constexpr bool kTakesAnySize = true;
   float d[kCount][2];
 
   static constexpr int notes(int, int) { return 0; }
   __device__ __forceinline__ static void put(const StagedX<FloatSums>& to, int r, int column,
-                                             const float (&v)[kOwn]) {
-    *reinterpret_cast<float4*>(to.x + r * to.stride + column) = make_float4(v[0], v[1], v[2], v[3]);
+                                             const float (&v)[kOwn], bool is_inside) {
+    if (!is_inside) return;
+    auto* x = reinterpret_cast<float4*>(to.x + r * to.stride + column);
+    x[0] = make_float4(v[0], v[1], v[2], v[3]);
+    x[1] = make_float4(v[4], v[5], v[6], v[7]);
   }
   __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -144,7 +154,7 @@ struct FloatSums {
       }
     }
   }
-  __device__ __forceinline__ void store(float* to, int rows) const {
+  __device__ __forceinline__ void store(float* to, int rows, bool is_first) const {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
@@ -153,7 +163,7 @@ struct FloatSums {
         float sum = d[i][h];
         sum += __shfl_xor_sync(kAll, sum, 1);
         sum += __shfl_xor_sync(kAll, sum, 2);
-        if (t == 0 && i < rows) to[i * kSumStride + g + h * 8] = sum;
+        if (t == 0 && i < rows) put_sum(to + i * kSumStride + g + h * 8, sum, is_first);
       }
     }
   }

@@ -11,7 +11,7 @@ struct FloatUnit {
   static constexpr int kItem = kLayout == Layout::F32 ? 4 : 2;
   static constexpr int kRowBytes = 128;  // of each of the 16 outputs: whole cache lines
   static constexpr int kColumns = kRowBytes / kItem, kPieces = kColumns / 32;
-  static constexpr int kDepth = 3;
+  static constexpr int kDepth = 12;
   static constexpr int kSlotBytes = kTileRows * kRowBytes;
   static constexpr int kLoads = kItem / 2;  // of 16 bytes, for a lane's columns of a piece
   uint4 v[kPieces][2][kLoads];
@@ -121,7 +121,7 @@ struct QuantisedUnit {
   static constexpr int kRunsOfUnit = kRuns;
   static constexpr int kColumns = unit_columns(kLayout);
   static constexpr int kPieces = kColumns / 32;
-  static constexpr int kDepth = 4;
+  static constexpr int kDepth = kLayout == Layout::Q4 ? 6 : 8;
   static constexpr int kSlotBytes = unit_bytes(kRuns, kZeros);
   using Source = CodeSource<kSlotBytes>;
   uint4 codes[2];

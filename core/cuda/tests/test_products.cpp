@@ -274,8 +274,8 @@ TEST(put_off) {
       device().submit();
       device().linear(h2.matrix(), *weight.device, {}, {&out2, 1});
       CHECK(is_close(h.read(), h2.read(), 1e-6f, "the norm"));
-      // A last bit of the norm may round to another bfloat16.
-      CHECK(is_close(y.read(), y2.read(), compute == kF32 ? 1e-5f : 1e-3f, "the product"));
+      // Rounded to bfloat16 is the norm, or what is not scaled yet.
+      CHECK(is_close(y.read(), y2.read(), compute == kF32 ? 1e-5f : 4e-3f, "the product"));
     }
   }
 }
