@@ -8,6 +8,7 @@
 #if !defined(INFINILM_CUDA_EMULATED)
 #include "cuda/devices.hpp"
 #endif
+#include "cuda/small_copies.hpp"
 #include "infinilm/error.hpp"
 
 namespace infinilm::cuda {
@@ -16,7 +17,6 @@ namespace {
 constexpr std::size_t kStagingBytes = std::size_t{1} << 23;
 
 constexpr std::size_t kAlignment = 256;
-constexpr std::size_t kSmall = 4096;  // of a download
 
 }  // namespace
 
@@ -97,19 +97,27 @@ void Context::copy_bytes(const void* from, void* to, std::size_t nbytes) {
              concat("copying ", nbytes, " bytes within the device"));
 }
 
+namespace {
+
+bool is_small_copy(const void* on_device, std::size_t nbytes) {
+  return nbytes <= kSmallCopy && nbytes % 4 == 0 &&
+         reinterpret_cast<std::uintptr_t>(on_device) % 4 == 0;
+}
+
+}  // namespace
+
 void Context::download(const void* from, void* to, std::size_t nbytes) {
-  // Little goes through pinned memory: the driver would take longer over its own.
-  const bool is_small = nbytes <= kSmall;
-  if (is_small && small_ == nullptr) {
-    check_cuda(cudaMallocHost(&small_, kSmall), "allocating pinned memory");
+  if (!is_small_copy(from, nbytes)) {
+    check_cuda(cudaMemcpyAsync(to, from, nbytes, cudaMemcpyDeviceToHost, stream_),
+               concat("copying ", nbytes, " bytes from the device"));
+    return synchronize();
   }
-  if (nbytes > 0) {
-    check_cuda(
-        cudaMemcpyAsync(is_small ? small_ : to, from, nbytes, cudaMemcpyDeviceToHost, stream_),
-        concat("copying ", nbytes, " bytes from the device"));
+  if (small_ == nullptr) {
+    check_cuda(cudaMallocHost(&small_, kSmallCopy), "allocating pinned memory");
   }
+  copy_small(*this, from, small_, nbytes);
   synchronize();
-  if (is_small && nbytes > 0) std::memcpy(to, small_, nbytes);
+  if (nbytes > 0) std::memcpy(to, small_, nbytes);
 }
 
 void Context::synchronize() {
@@ -271,9 +279,14 @@ void Context::upload(const void* from, void* to, std::size_t nbytes) {
       check_cuda(cudaEventSynchronize(s.gone[slot]), "waiting for a copy");
     }
     std::memcpy(s.memory[slot], static_cast<const std::byte*>(from) + begin, count);
-    check_cuda(cudaMemcpyAsync(static_cast<std::byte*>(to) + begin, s.memory[slot], count,
-                               cudaMemcpyHostToDevice, stream_),
-               concat("copying ", count, " bytes to the device"));
+    std::byte* const place = static_cast<std::byte*>(to) + begin;
+    if (is_small_copy(place, count)) {
+      copy_small(*this, s.memory[slot], place, count);
+      begins_alone_ = true;
+    } else {
+      check_cuda(cudaMemcpyAsync(place, s.memory[slot], count, cudaMemcpyHostToDevice, stream_),
+                 concat("copying ", count, " bytes to the device"));
+    }
     check_cuda(cudaEventRecord(s.gone[slot], stream_), "recording an event");
   }
 }
@@ -335,6 +348,7 @@ void Context::abandon_recording() noexcept {
 }
 
 void Context::launch_graph(cudaGraphExec_t graph) {
+  begins_alone_ = false;  // as every graph does
   check_cuda(cudaGraphLaunch(graph, stream_), "launching a graph");
 }
 

@@ -157,7 +157,7 @@ class Context {
     config.dynamicSmemBytes = shared;
     config.stream = stream_;
     config.attrs = &early;
-    config.numAttrs = overlaps_ ? 1 : 0;
+    config.numAttrs = overlaps_ && !std::exchange(begins_alone_, false) ? 1 : 0;
     check_launch(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 #endif
   }
@@ -176,7 +176,8 @@ class Context {
   std::size_t shared_for_one_ = 0;
   bool has_own_memory_ = false;
   bool has_wide_products_ = false;
-  bool overlaps_ = false;  // a kernel may start before the previous one has ended
+  bool overlaps_ = false;      // a kernel may start before the previous one has ended,
+  bool begins_alone_ = false;  // but for the next one: it may read at once what was uploaded
   std::atomic<bool> recording_ = false;
   bool lacks_scratch_ = false;
   std::int64_t epoch_ = 0;

@@ -263,8 +263,10 @@ void launch_product(Context& context, Product p) {
   const int bytes_of_sums = 2 * tiles * Plan::sums(p.rows) * 4;
   const auto bytes_of_rest = [&](int depth) { return bytes_of_sums + Plan::ring_bytes(depth); };
   const auto columns = [&](int chunk) { return Plan::kWarps * chunk * Unit::kColumns; };
+  // Gate and up come after a short product, and are long: their first units are to find room beside that.
+  const int most = !Unit::kScaled && p.act >= 0 ? Unit::kDepth / 2 : Unit::kDepth;
   const auto deepest = [&](int chunk) {
-    return ring_depth(std::min(Unit::kDepth, each * parts * p.share), room,
+    return ring_depth(std::min(most, each * parts * p.share), room,
                       [&](int d) { return bytes_of_rest(d) + bytes_of_x(columns(chunk)); });
   };
   p.depth = deepest(p.share);
