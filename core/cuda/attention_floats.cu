@@ -107,7 +107,7 @@ template <int kFours>
 __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task) {
   INFINILM_SHARED_MEMORY(bytes);
   let_next_start();
-  const Share s = share_of(task);  // of what no kernel writes
+  const Share s = share_of(task);  // of what was uploaded
   wait_for_previous();
   if (s.block_begin >= s.block_end) return;
   const int padded = task.kv.padded, thread = static_cast<int>(threadIdx.x);

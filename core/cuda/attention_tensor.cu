@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   const auto keys = [&](int b) { return tiles + b % T::kStages * 2 * T::kElements; };
   const auto values = [&](int b) { return keys(b) + T::kElements; };
   let_next_start();
-  const Share s = share_of(task);  // of what no kernel writes
+  const Share s = share_of(task);  // of what was uploaded
   const bool takes_tokens = kOneRowEach && task.k != nullptr;
   if (!takes_tokens) wait_for_previous();
   if (s.block_begin >= s.block_end) return;

@@ -282,7 +282,7 @@ void Context::upload(const void* from, void* to, std::size_t nbytes) {
     std::byte* const place = static_cast<std::byte*>(to) + begin;
     if (is_small_copy(place, count)) {
       copy_small(*this, s.memory[slot], place, count);
-      begins_alone_ = true;
+      begins_alone_ = true;  // kernels read the plan of a step before they wait
     } else {
       check_cuda(cudaMemcpyAsync(place, s.memory[slot], count, cudaMemcpyHostToDevice, stream_),
                  concat("copying ", count, " bytes to the device"));

@@ -157,7 +157,8 @@ class Context {
     config.dynamicSmemBytes = shared;
     config.stream = stream_;
     config.attrs = &early;
-    config.numAttrs = overlaps_ && !std::exchange(begins_alone_, false) ? 1 : 0;
+    const bool is_alone = !recording_ && std::exchange(begins_alone_, false);
+    config.numAttrs = overlaps_ && !is_alone ? 1 : 0;
     check_launch(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 #endif
   }

@@ -3,7 +3,7 @@
 // Order: launches overlap. A kernel may start while the previous one still runs, so that it can load weights, and must call
 // `wait_for_previous` in every thread before it reads or writes anything that another kernel writes. Since all of them do, a
 // kernel that has been waited for has itself waited for all before it. (One reads earlier what a step before this one wrote: see
-// attention_tensor.cu.) `let_next_start` comes first, unless there is a reason: the next one gets what room there is once every
+// attention_tensor.cu. And what was uploaded may be read at once: the kernel after an upload does not overlap, see Context::upload.) `let_next_start` comes first, unless there is a reason: the next one gets what room there is once every
 // block of this one has called it or ended.
 #pragma once
 
@@ -62,9 +62,9 @@ __device__ __forceinline__ void add_to(float* y, float x) {
 #endif
 }
 
-// Some 1.5 microseconds.
+// Some 1.5 microseconds, where launches overlap.
 __device__ __forceinline__ void linger() {
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   __nanosleep(1500);
 #endif
 }

@@ -83,7 +83,8 @@ __device__ __forceinline__ bool take_digits(const float (&v)[8], Digits& digits,
   digits = {gather_digits<kLayout, 1>(high), gather_digits<kLayout, 0>(low)};
 #pragma unroll
   for (int mask = 1; mask < kRunLanes; mask *= 2) sum += __shfl_xor_sync(kAll, sum, mask);
-  note = {static_cast<int>(sum), scale.inverse / kCodeStep<kLayout>};
+  const bool is_finite = scale.inverse == scale.inverse;  // otherwise the sum is of no number
+  note = {is_finite ? static_cast<int>(sum) : 0, scale.inverse / kCodeStep<kLayout>};
   return lane_index() % kRunLanes == 0;
 }
 __device__ __forceinline__ void put_digits(std::uint16_t* row, int column, const Digits& digits) {

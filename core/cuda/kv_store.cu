@@ -76,7 +76,7 @@ __device__ void write(const KvView& kv, const float* x, std::byte* head, int tok
 __global__ void __launch_bounds__(kThreads) store_kernel(Store s, int row_begin) {
   let_next_start();
   const int row = row_begin + static_cast<int>(blockIdx.y), d = s.kv.head_dim;
-  // Where the token goes, in what no kernel writes.
+  // Where the token goes, in what was uploaded.
   const int index = sequence_of(s.sequences, row);
   const SequenceInfo sequence = index < 0 ? SequenceInfo{} : s.sequences.info[index];
   const int position = sequence.past + row - sequence.row_begin;

@@ -12,8 +12,6 @@ namespace {
 
 // Up to so many rows, own kernels are faster for quantised weights than to write these out for a library.
 constexpr std::int64_t kCodeRows = 128;
-// Rows for which every block of threads may as well normalise x by itself.
-constexpr std::int64_t kNormRows = 2;
 // Of a quantised matrix written out for a library, in rows by which its fastest kernels divide.
 constexpr std::int64_t kSlabBytes = std::int64_t{1} << 26;
 constexpr std::int64_t kSlabRows = 256;

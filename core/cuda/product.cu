@@ -7,13 +7,12 @@ namespace infinilm::cuda {
 
 namespace {
 
-// Whether rows of x, the norm's weights and its result can be read and written four columns at a time.
+// Whether rows of x and the norm's weights can be read four columns at a time.
 bool has_fours(const Product& p) {
   const auto fits = [](const float* memory, std::int64_t stride) {
     return reinterpret_cast<std::uintptr_t>(memory) % 16 == 0 && stride % 4 == 0;
   };
-  return p.parts[0].matrix.inputs % 4 == 0 && fits(p.x, p.x_stride) && fits(p.norm, 0) &&
-         fits(p.normed, p.normed_stride);
+  return p.parts[0].matrix.inputs % 4 == 0 && fits(p.x, p.x_stride) && fits(p.norm, 0);
 }
 
 bool is_quantised(const Product& p) { return is_quantised(p.parts[0].matrix.layout); }
@@ -43,7 +42,7 @@ bool can_normalise(const Context& context, const Product& p) {
   constexpr std::size_t kForWeights = std::size_t{128} << 10;
   const std::size_t item = p.compute == DataType::F32 ? 4 : 2;
   const auto inputs = static_cast<std::size_t>(p.parts[0].matrix.inputs);
-  return has_fours(p) && inputs <= kMostNormed &&
+  return has_fours(p) && p.rows <= kNormRows &&
          static_cast<std::size_t>(p.rows) * inputs * item + kForWeights <= context.shared_limit();
 }
 

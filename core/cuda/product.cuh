@@ -1,7 +1,7 @@
 // The kernel behind product.hpp, for one format.
 //
 // A block of eight warps takes tiles of 16 outputs, one group of a few after the other; gate and up of act(gate) * up have a tile each
-// in it. All warps share a tile, and each has its own columns of it: an equal run of units (32 to 256 columns), the same ones in all
+// in it. All warps share a tile, and each has its own columns of it: as many units (32 to 256 columns) as the others, or one less, the same ones in all
 // tiles, so that it brings their x into shared memory by itself and waits for no other warp. The sums of all warps are added at the end
 // of a group. In a unit, lane (g, t) of a warp, g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32 of outputs g and g + 8:
 //
@@ -12,7 +12,7 @@
 //
 // Weights come through a ring in shared memory (ring.cuh), which each warp keeps for itself: of its slots one is multiplied while
 // the others are on their way, those of the next tile while sums are added, and the first of all while the kernel before still
-// runs. For that a block leaves room for one of the next kernel beside it.
+// runs, where a block of that leaves room for this one beside it.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,6 @@ struct BlockPlan {
   static constexpr int kWarps = 8, kThreads = kWarps * 32;
   static_assert(Unit::kDepth >= kLeastDepth && Unit::kDepth <= kMostDepth);
   static constexpr int kBlocks = 2;  // that a multiprocessor has registers for
-  static constexpr int kMostNormRows = 2;
 
   // Floats, of a tile.
   __host__ __device__ static constexpr int sums(int rows) { return kWarps * rows * kSumStride; }
@@ -93,7 +92,7 @@ __device__ __forceinline__ float scale_of_sums(const Product& p, const float* sq
   if (p.norm == nullptr || !Sums::kTakesAnySize) return 1.0f;
   float sum = 0.0f;
 #pragma unroll
-  for (int w = 0; w < Plan::kWarps; ++w) sum += squares[w * Plan::kMostNormRows + r];
+  for (int w = 0; w < Plan::kWarps; ++w) sum += squares[w * kNormRows + r];
   return scale_of_norm(p, sum);
 }
 
@@ -146,7 +145,7 @@ template <class Plan>
 __device__ __forceinline__ void write_normed(const Product& p, const float* squares) {
   for (int r = 0; r < p.rows; ++r) {
     float sum = 0.0f;
-    for (int w = 0; w < Plan::kWarps; ++w) sum += squares[w * Plan::kMostNormRows + r];
+    for (int w = 0; w < Plan::kWarps; ++w) sum += squares[w * kNormRows + r];
     const float scale = scale_of_norm(p, sum);
     const float* x = p.x + r * p.x_stride;
     float* y = p.normed + r * p.normed_stride;
@@ -166,8 +165,9 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, unsigned char* 
   const int set_floats = tiles.together() * Plan::sums(p.rows);
   if (p.are_weights_new) wait_for_previous();
   __shared__ Arrival arrivals[kAtOnce ? Plan::kWarps * kMostDepth : 1];
-  __shared__ float squares[Plan::kWarps * Plan::kMostNormRows];
-  const int first = warp * p.share, share = max(0, min(p.share, p.slots - first));
+  __shared__ float squares[Plan::kWarps * kNormRows];
+  const int first = p.slots * warp / Plan::kWarps;
+  const int share = p.slots * (warp + 1) / Plan::kWarps - first;
   WarpUnits<Unit> units(p, first, share);
   Ring<Unit, WarpUnits<Unit>, kAtOnce> ring(p, units, memory + warp * p.depth * Unit::kSlotBytes,
                                             arrivals + (kAtOnce ? warp * kMostDepth : 0));
@@ -183,7 +183,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, unsigned char* 
   const auto bring = [&](int begin) {
     __syncwarp();
     stage<Unit>(p, {(first + begin) * Unit::kColumns, min(p.chunk, share - begin) * Unit::kColumns},
-                x, squares + warp * Plan::kMostNormRows);
+                x, squares + warp * kNormRows);
     __syncwarp();
   };
   wait_for_previous();
@@ -240,6 +240,7 @@ void launch_product(Context& context, Product p) {
   using X = typename Sums::X;
   const MatrixView& first = p.parts[0].matrix;
   count_tiles(p, kTileRows, Unit::kColumns);
+  if (p.tiles == 0) return;
   p.share = std::max(1, (p.slots + Plan::kWarps - 1) / Plan::kWarps);
   int blocks = std::min(p.tiles, context.multiprocessors());
   const int parts = p.act >= 0 ? 2 : 1;
@@ -280,8 +281,8 @@ void launch_product(Context& context, Product p) {
   while (p.chunk > 1 && rest + bytes_of_x(columns(p.chunk)) > room) --p.chunk;
   check<Error>(rest + bytes_of_x(columns(p.chunk)) <= room, "CUDA: ", p.rows, " rows of ",
                first.inputs, " columns do not fit into shared memory");
-  check<Error>(p.norm == nullptr || (p.chunk == p.share && p.rows <= Plan::kMostNormRows),
-               "CUDA: ", p.rows, " rows of ", first.inputs,
+  check<Error>(p.norm == nullptr || (p.chunk == p.share && p.rows <= kNormRows), "CUDA: ", p.rows,
+               " rows of ", first.inputs,
                " columns do not fit into shared memory to be normalised there");
   p.x_shared_stride = columns(p.chunk) + kPad;
   p.x_at = Plan::ring_bytes(p.depth);

@@ -58,7 +58,7 @@ struct Product {
   int first_tiles[kMostParts] = {};  // of each part
   int together = 1;  // tiles of a block between two barriers, of each of the two of act(gate) * up
   int slots = 0;     // of a row
-  int share = 0;     // of them, of a warp
+  int share = 0;     // of them, of a warp, at most
   int chunk = 0;     // slots of which a warp keeps x in shared memory
   int x_shared_stride = 0;
   int x_at = 0;  // bytes, behind the rings
@@ -83,9 +83,9 @@ std::size_t code_rows_bytes(const Matrix& x, const UnitLayout& layout);
 CodeRows round_for_codes(Context& context, const Matrix& x, const MatrixView& weight,
                          std::byte* memory);
 
-// Whether a product of so few rows can normalise x itself: what it then keeps must fit into registers and shared memory.
+// Rows for which every block of threads may as well normalise x by itself, and whether shared memory has room for that.
+inline constexpr int kNormRows = 2;
 bool can_normalise(const Context& context, const Product& product);
-inline constexpr int kMostNormed = 8192;  // columns
 // Up to so many rows own kernels are faster than a library, where shared memory has room for x. Of more, x is to be rounded to the
 // type of 16-bit arithmetic, also for quantised weights (or with notes: then it is multiplied as of few), and there is no
 // act(gate) * up.

@@ -27,9 +27,9 @@ struct FloatUnit {
     std::int64_t below;  // bytes to the next of them
     int rows, left;      // that there are: of the matrix, and bytes of the row
 
-    __device__ __forceinline__ void open(const MatrixView& m, int tile, int warp) {
+    __device__ __forceinline__ void open(const MatrixView& m, int tile, int number) {
       const int row = tile * kTileRows + lane_index() / 8;
-      const int column = warp * kRowBytes + lane_index() % 8 * 16;
+      const int column = number * kRowBytes + lane_index() % 8 * 16;
       from = m.data + row * m.row_bytes + column;
       below = 4 * m.row_bytes;
       rows = m.outputs - row;

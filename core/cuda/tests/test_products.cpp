@@ -239,8 +239,8 @@ TEST(quantised_infinities) {
   }
 }
 
-// So many tiles that blocks are dealt most of them one by one.
-TEST(dealt_tiles) {
+// So many tiles that blocks have several groups of them.
+TEST(many_tiles) {
 #if defined(INFINILM_CUDA_EMULATED)
   constexpr std::int64_t n = 700;  // for three multiprocessors
 #else
@@ -260,8 +260,7 @@ TEST(put_off) {
                                      {256, 1},
                                      {1200, 2},
                                      {256, 5}}) {
-    for (const DataType compute : {kF32, kBf16}) {
-      const Pair weight = pack(kF32, compute, {n}, inputs);
+    const auto compare = [&, inputs = inputs, rows = rows](const Pair& weight, float tolerance) {
       const Numbers x(device(), numbers(rows * inputs, 1), inputs),
           w(device(), numbers(inputs, 2), inputs);
       const Numbers h(device(), nothing(rows * inputs), inputs), y(device(), nothing(rows * n), n);
@@ -274,9 +273,25 @@ TEST(put_off) {
       device().submit();
       device().linear(h2.matrix(), *weight.device, {}, {&out2, 1});
       CHECK(is_close(h.read(), h2.read(), 1e-6f, "the norm"));
-      // Rounded to bfloat16 is the norm, or what is not scaled yet.
-      CHECK(is_close(y.read(), y2.read(), compute == kF32 ? 1e-5f : 4e-3f, "the product"));
-    }
+      CHECK(is_close(y.read(), y2.read(), tolerance, "the product"));
+    };
+    compare(pack(kF32, kF32, {n}, inputs), 1e-5f);
+    compare(pack(kF32, kF16, {n}, inputs), 1e-3f);
+    // What is rounded is the norm, or what is not scaled yet.
+    compare(pack(kF32, kBf16, {n}, inputs), 4e-3f);
+    compare(pack(QuantFormat{4, 32, true}, kBf16, {n}, inputs), 2e-4f);
+    compare(pack(QuantFormat{8, 128, false}, kF16, {n}, inputs), 2e-4f);
+  }
+}
+
+TEST(no_outputs) {
+  for (const DataType compute : {kF32, kBf16}) {
+    const Pair w = pack(kF32, compute, {0}, 8);
+    const Numbers x(device(), numbers(8, 1), 8);
+    const Matrix none = {x.matrix().data, 1, 0, 0};
+    device().linear(x.matrix(), *w.device, {}, {&none, 1});
+    device().linear(x.matrix(), *w.device, {}, {&none, 1}, none);
+    device().synchronize();
   }
 }
 
