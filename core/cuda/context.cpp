@@ -97,16 +97,8 @@ void Context::copy_bytes(const void* from, void* to, std::size_t nbytes) {
              concat("copying ", nbytes, " bytes within the device"));
 }
 
-namespace {
-
-bool is_small_copy(const void* on_device, std::size_t nbytes) {
-  return nbytes <= kSmallCopy && nbytes % 4 == 0 &&
-         reinterpret_cast<std::uintptr_t>(on_device) % 4 == 0;
-}
-
-}  // namespace
-
 void Context::download(const void* from, void* to, std::size_t nbytes) {
+  if (nbytes == 0) return synchronize();
   if (!is_small_copy(from, nbytes)) {
     check_cuda(cudaMemcpyAsync(to, from, nbytes, cudaMemcpyDeviceToHost, stream_),
                concat("copying ", nbytes, " bytes from the device"));
@@ -117,7 +109,7 @@ void Context::download(const void* from, void* to, std::size_t nbytes) {
   }
   copy_small(*this, from, small_, nbytes);
   synchronize();
-  if (nbytes > 0) std::memcpy(to, small_, nbytes);
+  std::memcpy(to, small_, nbytes);
 }
 
 void Context::synchronize() {

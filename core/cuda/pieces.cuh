@@ -94,7 +94,7 @@ __device__ __forceinline__ Eight read_eight(const MatrixView& m, std::int64_t ro
     const int r = static_cast<int>(row % kTileRows), bits = m.layout == Layout::Q4 ? 4 : 8;
     const std::byte* unit = m.data + row / kTileRows * m.unit.tile_bytes() +
                             static_cast<std::int64_t>(column / m.unit.columns) * m.unit.bytes;
-    const int run = in_unit / (m.unit.columns / m.unit.runs);
+    const int run = in_unit / m.unit.run_columns();
     const float scale =
         f16_to_float(*reinterpret_cast<const std::uint16_t*>(unit + scale_place(m.unit, r, run)));
     const int zero = m.unit.zeros

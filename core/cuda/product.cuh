@@ -86,10 +86,9 @@ class WarpUnits {
   int group_ = 0, begin_ = 0, tile_ = 0;
 };
 
-// What the sums of a row are to be multiplied by; see stage_normed.
-template <class Plan, class Sums>
-__device__ __forceinline__ float scale_of_sums(const Product& p, const float* squares, int r) {
-  if (p.norm == nullptr || !Sums::kTakesAnySize) return 1.0f;
+// The scale of a row's norm, by the squares of all warps.
+template <class Plan>
+__device__ __forceinline__ float scale_of_row(const Product& p, const float* squares, int r) {
   float sum = 0.0f;
 #pragma unroll
   for (int w = 0; w < Plan::kWarps; ++w) sum += squares[w * kNormRows + r];
@@ -123,7 +122,8 @@ __device__ __forceinline__ void finish_group(const Product& p, int first, const 
     if (output >= part.matrix.outputs) continue;
     const bool has_other = p.residual != nullptr && !p.adds;
     const float before = has_other ? p.residual[r * p.residual_stride + output] : 0.0f;
-    const float scale = scale_of_sums<Plan, Sums>(p, squares, r);
+    const bool is_scaled = p.norm == nullptr || !Sums::kTakesAnySize;  // see stage_normed
+    const float scale = is_scaled ? 1.0f : scale_of_row<Plan>(p, squares, r);
     float value = sum_of<Plan>(sums, p.rows, tile, r, n) * scale;
     if (part.bias != nullptr) value += part.bias[output];
     if (p.act >= 0) {
@@ -144,9 +144,7 @@ __device__ __forceinline__ void finish_group(const Product& p, int first, const 
 template <class Plan>
 __device__ __forceinline__ void write_normed(const Product& p, const float* squares) {
   for (int r = 0; r < p.rows; ++r) {
-    float sum = 0.0f;
-    for (int w = 0; w < Plan::kWarps; ++w) sum += squares[w * kNormRows + r];
-    const float scale = scale_of_norm(p, sum);
+    const float scale = scale_of_row<Plan>(p, squares, r);
     const float* x = p.x + r * p.x_stride;
     float* y = p.normed + r * p.normed_stride;
     for (int i = static_cast<int>(threadIdx.x); i < p.parts[0].matrix.inputs; i += Plan::kThreads) {
@@ -234,11 +232,51 @@ __global__ void __launch_bounds__(BlockPlan<Unit>::kThreads, BlockPlan<Unit>::kB
 // ---- its launch
 inline constexpr int kMostTogether = 8;  // tiles of a group, of gate and up together
 
+// What lies where in shared memory: rings, x, sums. How deep the rings are and how much of x is kept, by the room for it; `units`: that a
+// warp has in all. The bytes of all.
+template <class Unit, class Sums>
+int divide_memory(Product& p, int room, int units) {
+  using Plan = BlockPlan<Unit>;
+  using X = typename Sums::X;
+  // 64 bytes beyond a multiple of 128, so that two rows of x lie in different banks.
+  constexpr int kPad = 64 / sizeof(X);
+  const int tiles = p.act >= 0 ? 2 * p.together : p.together;
+  const int bytes_of_sums = 2 * tiles * Plan::sums(p.rows) * static_cast<int>(sizeof(float));
+  const auto aligned = [](int bytes) { return (bytes + 127) / 128 * 128; };
+  const auto columns = [](int chunk) { return Plan::kWarps * chunk * Unit::kColumns; };
+  const auto bytes_of_values = [&](int chunk) {
+    return aligned(p.rows * (columns(chunk) + kPad) * static_cast<int>(sizeof(X)));
+  };
+  const auto bytes_of_x = [&](int chunk) {
+    const int notes = Sums::notes(p.rows, columns(chunk));
+    return bytes_of_values(chunk) + aligned(notes * static_cast<int>(sizeof(typename Sums::Note)));
+  };
+  const auto bytes = [&](int depth, int chunk) {
+    return Plan::ring_bytes(depth) + bytes_of_x(chunk) + bytes_of_sums;
+  };
+  // Gate and up come after a short product, and are long: their first units are to find room beside that.
+  const int most = !Unit::kScaled && p.act >= 0 ? Unit::kDepth / 2 : Unit::kDepth;
+  const auto deepest = [&](int chunk) {
+    return ring_depth(std::min(most, units), room, [&](int depth) { return bytes(depth, chunk); });
+  };
+  p.chunk = p.share;
+  p.depth = deepest(p.chunk);
+  if (bytes(p.depth, p.chunk) > room) {
+    // x comes in chunks: the larger they are, the less often warps stop to bring one.
+    constexpr int kChunkRings = 64 << 10;
+    p.depth = std::min(deepest(1), std::max(kLeastDepth, kChunkRings / Plan::ring_bytes(1)));
+    while (p.chunk > 1 && bytes(p.depth, p.chunk) > room) --p.chunk;
+  }
+  p.x_shared_stride = columns(p.chunk) + kPad;
+  p.x_at = Plan::ring_bytes(p.depth);
+  p.notes_at = p.x_at + bytes_of_values(p.chunk);
+  p.sums_at = p.x_at + bytes_of_x(p.chunk);
+  return bytes(p.depth, p.chunk);
+}
+
 template <class Unit, class Sums>
 void launch_product(Context& context, Product p) {
   using Plan = BlockPlan<Unit>;
-  using X = typename Sums::X;
-  const MatrixView& first = p.parts[0].matrix;
   count_tiles(p, kTileRows, Unit::kColumns);
   if (p.tiles == 0) return;
   p.share = std::max(1, (p.slots + Plan::kWarps - 1) / Plan::kWarps);
@@ -248,47 +286,15 @@ void launch_product(Context& context, Product p) {
   p.together = std::min(each, std::max(1, std::min(kMostTogether, 32 / p.rows) / parts));
   p.adds = p.residual != nullptr && p.residual == p.parts[0].y &&
            p.residual_stride == p.parts[0].y_stride;
-  // 64 bytes beyond a multiple of 128, so that two rows of x lie in different banks.
-  constexpr int kPad = 64 / sizeof(X);
-  const auto aligned = [](int bytes) { return (bytes + 127) / 128 * 128; };
-  const auto bytes_of_values = [&](int columns) {
-    return aligned(p.rows * (columns + kPad) * static_cast<int>(sizeof(X)));
-  };
-  const auto bytes_of_x = [&](int columns) {
-    const int notes = Sums::notes(p.rows, columns);
-    return bytes_of_values(columns) +
-           aligned(notes * static_cast<int>(sizeof(typename Sums::Note)));
-  };
   const int room = shared_room(context);
-  const int tiles = p.together * parts;
-  const int bytes_of_sums = 2 * tiles * Plan::sums(p.rows) * 4;
-  const auto bytes_of_rest = [&](int depth) { return bytes_of_sums + Plan::ring_bytes(depth); };
-  const auto columns = [&](int chunk) { return Plan::kWarps * chunk * Unit::kColumns; };
-  // Gate and up come after a short product, and are long: their first units are to find room beside that.
-  const int most = !Unit::kScaled && p.act >= 0 ? Unit::kDepth / 2 : Unit::kDepth;
-  const auto deepest = [&](int chunk) {
-    return ring_depth(std::min(most, each * parts * p.share), room,
-                      [&](int d) { return bytes_of_rest(d) + bytes_of_x(columns(chunk)); });
-  };
-  p.depth = deepest(p.share);
-  if (bytes_of_rest(p.depth) + bytes_of_x(columns(p.share)) > room) {
-    // x comes in chunks: the larger they are, the less often warps stop to bring one.
-    constexpr int kChunkRings = 64 << 10;
-    p.depth = std::min(deepest(1), std::max(kLeastDepth, kChunkRings / Plan::ring_bytes(1)));
-  }
-  const int rest = bytes_of_rest(p.depth);
-  p.chunk = p.share;
-  while (p.chunk > 1 && rest + bytes_of_x(columns(p.chunk)) > room) --p.chunk;
-  check<Error>(rest + bytes_of_x(columns(p.chunk)) <= room, "CUDA: ", p.rows, " rows of ",
-               first.inputs, " columns do not fit into shared memory");
+  const int bytes = divide_memory<Unit, Sums>(p, room, each * parts * p.share);
+  const int inputs = p.parts[0].matrix.inputs;
+  check<Error>(bytes <= room, "CUDA: ", p.rows, " rows of ", inputs,
+               " columns do not fit into shared memory");
   check<Error>(p.norm == nullptr || (p.chunk == p.share && p.rows <= kNormRows), "CUDA: ", p.rows,
-               " rows of ", first.inputs,
+               " rows of ", inputs,
                " columns do not fit into shared memory to be normalised there");
-  p.x_shared_stride = columns(p.chunk) + kPad;
-  p.x_at = Plan::ring_bytes(p.depth);
-  p.notes_at = p.x_at + bytes_of_values(columns(p.chunk));
-  p.sums_at = p.x_at + bytes_of_x(columns(p.chunk));
-  auto shared = static_cast<std::size_t>(p.sums_at + bytes_of_sums);
+  auto shared = static_cast<std::size_t>(bytes);
   // Two blocks of a kernel on one multiprocessor would take turns while another one has none. In a layer every other product adds to the
   // residual stream. Such a one asks for more than half of shared memory, and the next one's blocks find room beside it, one each, if it
   // has a block everywhere: those that have no tile stay until the others have come.

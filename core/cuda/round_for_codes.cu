@@ -35,7 +35,6 @@ std::int64_t padded(std::int64_t columns, const UnitLayout& layout) {
 std::size_t bytes_of_x(const Matrix& x, const UnitLayout& layout) {
   return static_cast<std::size_t>(x.rows * padded(x.cols, layout)) * sizeof(std::uint16_t);
 }
-std::int64_t run_columns(const UnitLayout& layout) { return layout.columns / layout.runs; }
 
 template <Layout kLayout>
 auto kernel_for(const UnitLayout& layout) {
@@ -46,7 +45,7 @@ auto kernel_for(const UnitLayout& layout) {
 }  // namespace
 
 std::size_t code_rows_bytes(const Matrix& x, const UnitLayout& layout) {
-  const std::int64_t notes = x.rows * padded(x.cols, layout) / run_columns(layout);
+  const std::int64_t notes = x.rows * padded(x.cols, layout) / layout.run_columns();
   return bytes_of_x(x, layout) + static_cast<std::size_t>(notes) * sizeof(Note);
 }
 
@@ -56,7 +55,7 @@ CodeRows round_for_codes(Context& context, const Matrix& x, const MatrixView& we
   const std::int64_t stride = padded(x.cols, layout);
   const CodeRows to = {reinterpret_cast<std::uint16_t*>(memory), stride,
                        reinterpret_cast<Note*>(memory + bytes_of_x(x, layout)),
-                       static_cast<int>(stride / run_columns(layout)), static_cast<int>(x.rows)};
+                       static_cast<int>(stride / layout.run_columns()), static_cast<int>(x.rows)};
   const auto kernel =
       weight.layout == Layout::Q4 ? kernel_for<Layout::Q4>(layout) : kernel_for<Layout::Q8>(layout);
   constexpr std::int64_t kPer = kThreads * kOwn;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "cuda/context.hpp"
 
@@ -9,7 +10,12 @@ namespace infinilm::cuda {
 
 inline constexpr std::size_t kSmallCopy = 4096;  // bytes, at most
 
-// Between multiples of 4 bytes; the host's memory is page-locked.
+// Whether these are few bytes, and whole words of the device's memory.
+inline bool is_small_copy(const void* on_device, std::size_t nbytes) {
+  return nbytes <= kSmallCopy && nbytes % 4 == 0 &&
+         reinterpret_cast<std::uintptr_t>(on_device) % 4 == 0;
+}
+// Of such; the host's memory is page-locked.
 void copy_small(Context& context, const void* from, void* to, std::size_t nbytes);
 
 }  // namespace infinilm::cuda

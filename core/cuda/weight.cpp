@@ -97,7 +97,7 @@ class TileRow {
       const bool inside = c < inputs;
       const int zero = format_.zeros && g < from.zeros.size() ? from.zeros[g] : format_.middle();
       put_code(c, inside ? from.codes[static_cast<std::size_t>(c)] : zero);
-      if (c % run_columns() != 0) continue;
+      if (c % layout_.run_columns() != 0) continue;
       const std::uint16_t scale = g < from.scales.size() ? to_f16(from.scales[g]) : 0;
       std::memcpy(scale_at(c), &scale, sizeof scale);
       if (format_.zeros) *zero_at(c) = static_cast<std::byte>(zero);
@@ -119,7 +119,6 @@ class TileRow {
   }
 
  private:
-  std::int64_t run_columns() const { return layout_.columns / layout_.runs; }
   std::size_t group_of(std::int64_t column) const {
     return static_cast<std::size_t>(column / format_.group);
   }
@@ -127,7 +126,7 @@ class TileRow {
     return tile_ + column / layout_.columns * layout_.bytes;
   }
   int run(std::int64_t column) const {
-    return static_cast<int>(column % layout_.columns / run_columns());
+    return static_cast<int>(column % layout_.columns / layout_.run_columns());
   }
   CodePlace place(std::int64_t column) const {
     return code_place(format_.bits, row_, static_cast<int>(column % layout_.columns));

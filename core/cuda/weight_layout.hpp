@@ -43,6 +43,7 @@ struct UnitLayout {
   int units = 0;  // of a row
   int bytes = 0;  // of a unit
 
+  INFINILM_ANYWHERE constexpr int run_columns() const { return columns / runs; }
   INFINILM_ANYWHERE constexpr std::int64_t tile_bytes() const {
     return std::int64_t{units} * bytes;
   }
