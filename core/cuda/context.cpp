@@ -18,6 +18,10 @@ constexpr std::size_t kStagingBytes = std::size_t{1} << 23;
 
 constexpr std::size_t kAlignment = 256;
 
+// Small copies that may be on their way to the device; one more slot is for those from it.
+constexpr std::size_t kSmallUploads = 16;
+constexpr std::size_t kSmallSlot = kMostPieces * kSmallCopy;
+
 }  // namespace
 
 void check_cuda(cudaError_t status, std::string_view what) {
@@ -104,16 +108,51 @@ void Context::download(const void* from, void* to, std::size_t nbytes) {
                concat("copying ", nbytes, " bytes from the device"));
     return synchronize();
   }
-  if (small_ == nullptr) {
-    check_cuda(cudaMallocHost(&small_, kSmallCopy), "allocating pinned memory");
-  }
-  copy_small(*this, from, small_, nbytes);
+  std::byte* memory = small_memory(kSmallUploads);
+  const Piece piece = {from, memory, nbytes};
+  copy_small(*this, std::span(&piece, 1));
   synchronize();
-  std::memcpy(to, small_, nbytes);
+  std::memcpy(to, memory, nbytes);
+}
+
+std::byte* Context::small_memory(std::size_t slot) {
+  if (small_ == nullptr) {
+    check_cuda(cudaMallocHost(&small_, (kSmallUploads + 1) * kSmallSlot),
+               "allocating pinned memory");
+  }
+  return static_cast<std::byte*>(small_) + slot * kSmallSlot;
+}
+
+void Context::upload(std::span<const Piece> pieces) {
+  check<Error>(!recording_, "CUDA: something new was sent to the device while recording");
+  std::vector<Piece> small;
+  for (const Piece& piece : pieces) {
+    if (piece.nbytes == 0) continue;
+    if (small.size() < kMostPieces && is_small_copy(piece.to, piece.nbytes)) {
+      small.push_back(piece);
+    } else {
+      upload_staged(piece);
+    }
+  }
+  if (!small.empty()) upload_small(std::move(small));
+}
+
+void Context::upload_small(std::vector<Piece> pieces) {
+  if (small_uploads_ - small_arrived_ == kSmallUploads) synchronize();
+  std::byte* memory = small_memory(small_uploads_ % kSmallUploads);
+  for (Piece& piece : pieces) {
+    std::memcpy(memory, piece.from, piece.nbytes);
+    piece.from = memory;
+    memory += kSmallCopy;
+  }
+  copy_small(*this, pieces);
+  ++small_uploads_;
+  begins_alone_ = true;  // kernels read the plan of a step before they wait
 }
 
 void Context::synchronize() {
   check_cuda(cudaStreamSynchronize(stream_), "waiting for the device");
+  small_arrived_ = small_uploads_;
 }
 
 #if defined(INFINILM_CUDA_EMULATED)
@@ -135,9 +174,9 @@ void* Context::try_allocate(std::size_t nbytes) {
 void* Context::allocate(std::size_t nbytes) { return try_allocate(nbytes); }
 Room Context::room() const { return {}; }
 void Context::free(void* memory) noexcept { cudaFreeAsync(memory, stream_); }
-void Context::upload(const void* from, void* to, std::size_t nbytes) {
-  const auto* bytes = static_cast<const std::byte*>(from);
-  emulation::put(stream_, [to, values = std::vector(bytes, bytes + nbytes)] {
+void Context::upload_staged(const Piece& piece) {
+  const auto* bytes = static_cast<const std::byte*>(piece.from);
+  emulation::put(stream_, [to = piece.to, values = std::vector(bytes, bytes + piece.nbytes)] {
     if (!values.empty()) std::memcpy(to, values.data(), values.size());
   });
 }
@@ -254,11 +293,10 @@ void Context::free(void* memory) noexcept {
   }
 }
 
-void Context::upload(const void* from, void* to, std::size_t nbytes) {
-  check<Error>(!recording_, "CUDA: something new was sent to the device while recording");
+void Context::upload_staged(const Piece& piece) {
   Staging& s = *staging_;
-  for (std::size_t begin = 0; begin < nbytes; begin += kStagingBytes) {
-    const std::size_t count = std::min(kStagingBytes, nbytes - begin);
+  for (std::size_t begin = 0; begin < piece.nbytes; begin += kStagingBytes) {
+    const std::size_t count = std::min(kStagingBytes, piece.nbytes - begin);
     const int slot = s.next;
     s.next = (slot + 1) % Staging::kSlots;
     if (s.memory[slot] == nullptr) {
@@ -270,15 +308,10 @@ void Context::upload(const void* from, void* to, std::size_t nbytes) {
     } else {
       check_cuda(cudaEventSynchronize(s.gone[slot]), "waiting for a copy");
     }
-    std::memcpy(s.memory[slot], static_cast<const std::byte*>(from) + begin, count);
-    std::byte* const place = static_cast<std::byte*>(to) + begin;
-    if (is_small_copy(place, count)) {
-      copy_small(*this, s.memory[slot], place, count);
-      begins_alone_ = true;  // kernels read the plan of a step before they wait
-    } else {
-      check_cuda(cudaMemcpyAsync(place, s.memory[slot], count, cudaMemcpyHostToDevice, stream_),
-                 concat("copying ", count, " bytes to the device"));
-    }
+    std::memcpy(s.memory[slot], static_cast<const std::byte*>(piece.from) + begin, count);
+    std::byte* const place = static_cast<std::byte*>(piece.to) + begin;
+    check_cuda(cudaMemcpyAsync(place, s.memory[slot], count, cudaMemcpyHostToDevice, stream_),
+               concat("copying ", count, " bytes to the device"));
     check_cuda(cudaEventRecord(s.gone[slot], stream_), "recording an event");
   }
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <span>
 #include <string_view>
 #include <tuple>
 #include <unordered_map>
@@ -58,6 +59,13 @@ class Scratch {
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   bool is_recorded_ = false;  // some recording uses it
+};
+
+// What is copied from one place to another.
+struct Piece {
+  const void* from;
+  void* to;
+  std::size_t nbytes;
 };
 
 // Partial results of blocks of threads that share a piece of work, and how many have come.
@@ -112,7 +120,12 @@ class Context {
   std::int64_t epoch() const noexcept { return epoch_; }
 
   // Host to device, ordered with the stream; `from` may change on return.
-  void upload(const void* from, void* to, std::size_t nbytes);
+  void upload(const void* from, void* to, std::size_t nbytes) {
+    const Piece piece = {from, to, nbytes};
+    upload(std::span(&piece, 1));
+  }
+  // Small pieces go over together.
+  void upload(std::span<const Piece> pieces);
   // Device to host; done on return.
   void download(const void* from, void* to, std::size_t nbytes);
   void copy_bytes(const void* from, void* to, std::size_t nbytes);
@@ -165,6 +178,9 @@ class Context {
 
  private:
   struct Staging;
+  void upload_small(std::vector<Piece> pieces);
+  void upload_staged(const Piece& piece);
+  std::byte* small_memory(std::size_t slot);
   void enter() const;
   void check_launch(cudaError_t status);
   void prepare_kernel(const void* kernel, std::size_t shared);
@@ -183,7 +199,9 @@ class Context {
   bool lacks_scratch_ = false;
   std::int64_t epoch_ = 0;
   cudaEvent_t order_ = nullptr;
-  void* small_ = nullptr;                                       // pinned
+  void* small_ = nullptr;            // pinned, for small copies: see small_memory
+  std::uint64_t small_uploads_ = 0;  // so far,
+  std::uint64_t small_arrived_ = 0;  // and how many of them have certainly been done
   std::unordered_map<const void*, std::size_t> shared_limits_;  // of kernels that have run
   std::unique_ptr<Staging> staging_;
   std::mutex memory_mutex_;

@@ -64,7 +64,14 @@ void OpsCuda::flush_store() {
   kv_store(*context_, s.tokens, s.sequences, kv_view(s.shape));
 }
 
+void OpsCuda::flush_for_step() {
+  if (for_step_.empty()) return;
+  const std::vector<std::byte> bytes = std::exchange(for_step_, {});
+  context_->upload(bytes.data(), place_for_step_, bytes.size());
+}
+
 void OpsCuda::flush_all_but_turns() {
+  flush_for_step();
   flush_attention();
   flush_norms();
   flush_act_mul();
@@ -331,12 +338,23 @@ void OpsCuda::attention_mix(const float* weights, std::int64_t keys,
 }
 
 // ---- steps and recordings
+void OpsCuda::upload_for_step(const void* host, void* to, std::size_t nbytes) {
+  const Context::Use use(*context_);
+  flush();
+  const auto* bytes = static_cast<const std::byte*>(host);
+  for_step_.assign(bytes, bytes + nbytes);
+  place_for_step_ = to;
+}
+
 void OpsCuda::begin_step(std::span<const std::int64_t> ids,
                          std::span<const SequenceRows> sequences) {
   const Context::Use use(*context_);
+  const std::vector<std::byte> bytes = std::exchange(for_step_, {});
   flush();
   if (!context_->is_recording()) downloads_->tidy();  // which waits for the device
-  plan_.begin(*context_, ids, sequences);
+  std::vector<Piece> others;
+  if (!bytes.empty()) others.push_back({bytes.data(), place_for_step_, bytes.size()});
+  plan_.begin(*context_, ids, sequences, others);
 }
 
 std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& body) {

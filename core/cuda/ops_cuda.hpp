@@ -94,6 +94,7 @@ class OpsCuda final : public Ops {
   bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
               std::span<Chosen> found) override;
 
+  void upload_for_step(const void* host, void* to, std::size_t nbytes) override;
   void begin_step(std::span<const std::int64_t> ids,
                   std::span<const SequenceRows> sequences) override;
   bool can_record() const override { return Context::can_record(); }
@@ -152,6 +153,7 @@ class OpsCuda final : public Ops {
   void flush_act_mul();
   void flush_store();
   void flush_attention();
+  void flush_for_step();
   // The norm whose result x is, if it was put off; it is done by whoever takes it.
   const Norm* norm_before(Matrix x) const;
   // The rotations of q and of k, if just these were put off.
@@ -191,6 +193,9 @@ class OpsCuda final : public Ops {
   std::optional<Store> store_;
   std::optional<AttentionCall> attention_;
   std::optional<Matrix> last_use_;
+  // What is to be sent over with the next step.
+  std::vector<std::byte> for_step_;
+  void* place_for_step_ = nullptr;
   // Streams to which memory was lent since the last catch_up().
   std::vector<std::uintptr_t> waiting_;
   Consumers consumers_;

@@ -5,20 +5,47 @@
 namespace infinilm::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr unsigned kThreads = 256;
+// Of a thread, all under way at once: each comes from the host's memory.
+constexpr unsigned kWords = kSmallCopy / 4 / kThreads;
 
-__global__ void __launch_bounds__(kThreads)
-    copy_kernel(const volatile unsigned* from, unsigned* to, unsigned words) {
+struct Words {
+  const volatile unsigned* from;
+  unsigned* to;
+  unsigned count;
+};
+struct Pieces {
+  Words list[kMostPieces];
+};
+
+__global__ void __launch_bounds__(kThreads) copy_kernel(Pieces pieces) {
   let_next_start();
   wait_for_previous();
-  for (unsigned i = threadIdx.x; i < words; i += kThreads) to[i] = from[i];
+  unsigned words[kMostPieces][kWords];
+  const auto for_own = [&](auto use) {
+#pragma unroll
+    for (unsigned p = 0; p < kMostPieces; ++p) {
+#pragma unroll
+      for (unsigned k = 0; k < kWords; ++k) {
+        const unsigned i = threadIdx.x + k * kThreads;
+        if (i < pieces.list[p].count) use(pieces.list[p], i, words[p][k]);
+      }
+    }
+  };
+  for_own([](const Words& piece, unsigned i, unsigned& word) { word = piece.from[i]; });
+  for_own([](const Words& piece, unsigned i, unsigned word) { piece.to[i] = word; });
 }
 
 }  // namespace
 
-void copy_small(Context& context, const void* from, void* to, std::size_t nbytes) {
-  context.launch(copy_kernel, dim3(1), kThreads, 0, static_cast<const unsigned*>(from),
-                 static_cast<unsigned*>(to), static_cast<unsigned>(nbytes / sizeof(unsigned)));
+void copy_small(Context& context, std::span<const Piece> pieces) {
+  Pieces all{};
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    all.list[i] = {static_cast<const unsigned*>(pieces[i].from),
+                   static_cast<unsigned*>(pieces[i].to),
+                   static_cast<unsigned>(pieces[i].nbytes / sizeof(unsigned))};
+  }
+  context.launch(copy_kernel, dim3(1), static_cast<int>(kThreads), 0, all);
 }
 
 }  // namespace infinilm::cuda

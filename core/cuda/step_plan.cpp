@@ -55,8 +55,8 @@ const std::int64_t* StepPlan::ids(Context& context, std::span<const std::int64_t
 }
 
 void StepPlan::begin(Context& context, std::span<const std::int64_t> ids,
-                     std::span<const SequenceRows> sequences) {
-  send(context, ids, sequences, has_one_row_each(sequences) ? 1 : tile_tokens_);
+                     std::span<const SequenceRows> sequences, std::span<const Piece> others) {
+  send(context, ids, sequences, has_one_row_each(sequences) ? 1 : tile_tokens_, others);
 }
 
 const Sequences& StepPlan::sequences(Context& context, std::span<const SequenceRows> sequences,
@@ -68,7 +68,8 @@ const Sequences& StepPlan::sequences(Context& context, std::span<const SequenceR
 }
 
 void StepPlan::send(Context& context, std::span<const std::int64_t> ids,
-                    std::span<const SequenceRows> sequences, int tile_tokens) {
+                    std::span<const SequenceRows> sequences, int tile_tokens,
+                    std::span<const Piece> others) {
   const Places p = places_of(ids.size(), sequences, tile_tokens);
   next_.assign(p.end, std::byte{});
   if (!ids.empty()) std::memcpy(next_.data(), ids.data(), ids.size_bytes());
@@ -101,11 +102,15 @@ void StepPlan::send(Context& context, std::span<const std::int64_t> ids,
   on_device_.rows = narrow(static_cast<std::int64_t>((p.tiles - p.rows) / sizeof(std::int32_t)));
   on_device_.tiles = reinterpret_cast<const QueryTile*>(data + p.tiles);
   on_device_.blocks = reinterpret_cast<std::byte* const*>(data + p.blocks);
-  if (!grows && next_ == sent_) return;
-  // A recording notes where things lie; whoever runs it sends them.
-  if (context.is_recording()) return sent_.clear();
-  context.upload(next_.data(), data, next_.size());
-  sent_.swap(next_);
+  std::vector<Piece> pieces(others.begin(), others.end());
+  if (grows || next_ != sent_) {
+    // A recording notes where things lie; whoever runs it sends them.
+    if (context.is_recording()) return sent_.clear();
+    pieces.push_back({next_.data(), data, next_.size()});
+  }
+  if (pieces.empty()) return;
+  context.upload(pieces);
+  if (pieces.size() > others.size()) sent_.swap(next_);
 }
 
 }  // namespace infinilm::cuda

@@ -22,13 +22,14 @@ class StepPlan {
   const Sequences& sequences(Context& context, std::span<const SequenceRows> sequences,
                              int tile_tokens);
   int tile_count() const noexcept { return tile_count_; }
-  // Both at once.
+  // Both at once; `others` go along.
   void begin(Context& context, std::span<const std::int64_t> ids,
-             std::span<const SequenceRows> sequences);
+             std::span<const SequenceRows> sequences, std::span<const Piece> others);
 
  private:
   void send(Context& context, std::span<const std::int64_t> ids,
-            std::span<const SequenceRows> sequences, int tile_tokens);
+            std::span<const SequenceRows> sequences, int tile_tokens,
+            std::span<const Piece> others = {});
 
   Scratch memory_;
   std::vector<std::byte> sent_, next_;

@@ -63,10 +63,10 @@ Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
       return decode_.run(step, rotary_, body).reshape(shape);
     }
   }
-  ops_->begin_step(step.batch.ids, step.batch.sequences);
   Activation angles = step.make(2 * rotary_.half());
-  Activation logits = body(rotary_.tables(*ops_, step.batch.sequences, angles.view()));
-  return logits.deliver(shape);
+  const RopeTables rope = rotary_.tables(*ops_, step.batch.sequences, angles.view());
+  ops_->begin_step(step.batch.ids, step.batch.sequences);
+  return body(rope).deliver(shape);
 }
 
 Activation Llama::run(Step& step, const RopeTables& rope,

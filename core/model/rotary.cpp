@@ -169,7 +169,7 @@ RopeTables RotaryEmbedding::tables(Ops& ops, std::span<const SequenceRows> seque
   } else {
     std::vector<float> host(static_cast<std::size_t>(both.rows * both.stride));
     fill(sequences, halves_of(host.data()));
-    ops.upload(host.data(), both.data, host.size() * sizeof(float));
+    ops.upload_for_step(host.data(), both.data, host.size() * sizeof(float));
   }
   return tables;
 }

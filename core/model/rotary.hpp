@@ -23,8 +23,8 @@ class RotaryEmbedding {
   explicit RotaryEmbedding(const LlamaConfig& config);
 
   std::int64_t half() const noexcept { return half_; }
-  // Fills [T, D] of the device's memory: cos and then sin, [D/2] each, for every row of the sequences, at its position, times
-  // the scaling's attention factor. Angles are float32, as HF computes them.
+  // Fills [T, D] of the device's memory, before the step begins: cos and then sin, [D/2] each, for every row of the sequences, at its
+  // position, times the scaling's attention factor. Angles are float32, as HF computes them.
   RopeTables tables(Ops& ops, std::span<const SequenceRows> sequences, Matrix both) const;
 
  private:

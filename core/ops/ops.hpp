@@ -185,6 +185,11 @@ class Ops : public DeviceMemory {
   // For benchmarks.
   virtual std::unique_ptr<DeviceLimits> limits(std::size_t nbytes) = 0;
 
+  // Host to device, as upload, for the step that begins next: lets a device send it over with ids and sequences. `to` stays alive
+  // until then, and `host` may change on return.
+  virtual void upload_for_step(const void* host, void* to, std::size_t nbytes) {
+    upload(host, to, nbytes);
+  }
   // What the next operations will be given as `ids` and `sequences`: lets a device send them over in one piece.
   virtual void begin_step(std::span<const std::int64_t> ids,
                           std::span<const SequenceRows> sequences) {
