@@ -6,13 +6,13 @@
 namespace infinilm::cuda {
 namespace {
 
-constexpr int kWideRows = 128, kTensorRows = 64, kTensorDecodeRows = 16;
+constexpr int kWideRows = 128, kTensorRows = 64;
 // To merge splits takes tensor cores longer than to go through so many blocks of the cache.
 constexpr int kLeastBlocks = 2;
 
 int tile_rows(const Context& context, const AttentionShape& shape, bool one_row_each) {
   if (!has_tensor_attention(shape)) return kFloatRows;
-  if (one_row_each) return kTensorDecodeRows;
+  if (one_row_each) return kTokenHeads;
   return has_wide_attention(context, shape) ? kWideRows : kTensorRows;
 }
 
@@ -87,13 +87,10 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
         context.cleared_scratch(memory.arrived, count * sizeof(unsigned)));
   }
   const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(splits));
-  if (!call.one_row_each && has_wide_attention(context, shape)) {
-    attend_wide(context, task, grid);
-  } else if (has_tensor_attention(shape)) {
-    attend_on_tensor_cores(context, task, grid, call.one_row_each);
-  } else {
-    attend_in_floats(context, task, grid);
-  }
+  if (!has_tensor_attention(shape)) return attend_in_floats(context, task, grid);
+  if (call.one_row_each) return attend_token(context, task, grid);
+  if (has_wide_attention(context, shape)) return attend_wide(context, task, grid);
+  attend_on_tensor_cores(context, task, grid);
 }
 
 }  // namespace infinilm::cuda

@@ -29,7 +29,8 @@ struct AttentionTask {
   bool fours;         // results can be written four at a time
   float* partial;     // per split: [rows, partial_stride]
   unsigned* arrived;  // per tile and head
-  // The step's tokens, row by row as q. With `k`: not in the cache yet. With `cos`: q is not rotated yet.
+  // The step's tokens, row by row as q. With `k`: not in the cache yet. With `cos`: q is not rotated yet; tables were uploaded, no kernel
+  // writes them.
   const float *k, *v, *cos, *sin;
   std::int64_t k_stride, v_stride, cos_stride, sin_stride;
 };
@@ -162,7 +163,6 @@ struct Merge {
     sum = make_float4(sum.x * by, sum.y * by, sum.z * by, sum.w * by);
   }
 };
-inline constexpr float kBitsOfE = 1.44269504f;  // log2(e)
 
 // Called by all threads once this split's results are written: the last one of the tile merges them by log-sum-exp.
 template <int kRows>
@@ -209,8 +209,10 @@ __device__ void merge_splits(const AttentionTask& task, const Share& s) {
 // The kernels. `attend_on_tensor_cores` only where has_tensor_attention.
 void attend_in_floats(Context& context, const AttentionTask& task, dim3 grid);
 bool has_tensor_attention(const AttentionShape& shape);
-void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid,
-                            bool one_row_each);
+void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid);
+// Of one token for each sequence, which may come with the operation.
+inline constexpr int kTokenHeads = 8;
+void attend_token(Context& context, const AttentionTask& task, dim3 grid);
 // Of many tokens, where has_wide_attention.
 bool has_wide_attention(const Context& context, const AttentionShape& shape);
 void attend_wide(Context& context, const AttentionTask& task, dim3 grid);

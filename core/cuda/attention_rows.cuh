@@ -7,11 +7,12 @@
 namespace infinilm::cuda {
 
 // Keys and values of the first `length` tokens in a block of the cache into shared memory, in the background, by kThreads threads;
-// zeros behind. place(keys, token, d), place(values, token, d): where elements d … d + 7 of a token go.
+// zeros behind, but for token `left_out` of the block. place(keys, token, d), place(values, token, d): where elements d … d + 7 of a
+// token go.
 template <int kD, int kThreads, class Place>
 __device__ __forceinline__ void fetch_block(const AttentionTask& task, const Share& s, int b,
                                             int length, std::uint16_t* keys, std::uint16_t* values,
-                                            Place place) {
+                                            Place place, int left_out = -1) {
   const std::byte* block = task.sequences.blocks[s.sequence.first_block + b];
   const auto* k = reinterpret_cast<const std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
   const auto* v = reinterpret_cast<const std::uint16_t*>(values_of(task.kv, block, s.kv_head));
@@ -20,6 +21,7 @@ __device__ __forceinline__ void fetch_block(const AttentionTask& task, const Sha
 #pragma unroll
   for (int i = static_cast<int>(threadIdx.x); i < kKeys * kPieces; i += kThreads) {
     const int token = i / kPieces, d = i % kPieces * 8;
+    if (token == left_out) continue;
     const bool valid = token < tokens && d < padded;
     const int from = valid ? token * padded + d : 0;
     copy_async(place(keys, token, d), k + from, valid);

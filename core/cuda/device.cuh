@@ -3,7 +3,7 @@
 // Order: launches overlap. A kernel may start while the previous one still runs, so that it can load weights, and must call
 // `wait_for_previous` in every thread before it reads or writes anything that another kernel writes. Since all of them do, a
 // kernel that has been waited for has itself waited for all before it. (One reads earlier what a step before this one wrote: see
-// attention_tensor.cu. And what was uploaded may be read at once: the kernel after an upload does not overlap, see Context::upload.) `let_next_start` comes first, unless there is a reason: the next one gets what room there is once every
+// attention_token.cu. And what was uploaded may be read at once: the kernel after an upload does not overlap, see Context::upload.) `let_next_start` comes first, unless there is a reason: the next one gets what room there is once every
 // block of this one has called it or ended.
 #pragma once
 
@@ -330,6 +330,25 @@ __device__ __forceinline__ uint4 load_matrices(const void* row) {
 #endif
 }
 
+// An 8x8 matrix of 16-bit elements, of which lane (g, t) has (g, 2t), (g, 2t + 1), transposed: it gets (2t, g), (2t + 1, g).
+__device__ __forceinline__ unsigned transpose_matrix(unsigned pair) {
+#if defined(__CUDA_ARCH__)
+  unsigned transposed;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(transposed) : "r"(pair));
+  return transposed;
+#elif defined(INFINILM_CUDA_EMULATED)
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  return emulation::exchange(pair, [&](auto at) {
+    const auto element = [&](int row) {
+      return at(static_cast<std::size_t>(row * 4 + g / 2)) >> (16 * (g % 2)) & 0xffffu;
+    };
+    return element(2 * t) | element(2 * t + 1) << 16;
+  });
+#else
+  return pair;
+#endif
+}
+
 // ---- copies into shared memory that run by themselves; 16 bytes, zeros where `valid` is false
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
 #if defined(__CUDA_ARCH__)
@@ -436,8 +455,9 @@ __device__ __forceinline__ float power_of_two(float x) {
   return exp2f(x);
 #endif
 }
+inline constexpr float kBitsOfE = 1.44269504f;  // log2(e)
 // e^x through 2^x: 2 ulp, and 0 for -inf.
-__device__ __forceinline__ float power(float x) { return exp2f(x * 1.44269504f); }
+__device__ __forceinline__ float power(float x) { return exp2f(x * kBitsOfE); }
 
 // ---- activations, as on the CPU
 __device__ __forceinline__ float activate(float x, int act) {

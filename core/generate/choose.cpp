@@ -21,15 +21,14 @@ Logits row_of(const Tensor& logits, std::size_t row) {
   return {reinterpret_cast<const float*>(logits.data()) + row * width, width};
 }
 
-Matrix rows_of(const Tensor& logits, std::size_t begin, std::size_t count) {
+Matrix matrix_of(const Tensor& logits) {
   const std::int64_t width = logits.shape()[1];
-  float* data = reinterpret_cast<float*>(logits.data());
-  return {data + static_cast<std::int64_t>(begin) * width, static_cast<std::int64_t>(count), width,
-          width};
+  return {reinterpret_cast<float*>(logits.data()), logits.shape()[0], width, width};
 }
 
-Matrix matrix_of(const Tensor& logits) {
-  return rows_of(logits, 0, static_cast<std::size_t>(logits.shape()[0]));
+Matrix rows_of(const Tensor& logits, std::size_t begin, std::size_t count) {
+  return matrix_of(logits).slice(static_cast<std::int64_t>(begin),
+                                 static_cast<std::int64_t>(count));
 }
 
 // A row in memory of its own: the engine's may be held by a hook, and what a processor keeps is its

@@ -11,10 +11,6 @@ Matrix per_head(Matrix x, std::int64_t head_dim) {
   return {x.data, x.rows * (x.cols / head_dim), head_dim, head_dim};
 }
 
-Matrix rows_of(Matrix x, std::int64_t begin, std::int64_t count) {
-  return {x.row(begin), count, x.cols, x.stride};
-}
-
 }  // namespace
 
 Attention::Attention(const LlamaConfig& config, const LayerWeights& weights, int layer)
@@ -119,7 +115,7 @@ void Attention::attend_unfused(Step& step, const Matrix& q, Matrix y) const {
   Activation scores = step.make(shape_.heads * batch.rows(), keys);
   const std::vector<ScoreBlock> blocks = score_blocks(step);
   for (const ScoreBlock& b : blocks) {
-    step.ops.attention_scores(rows_of(q, b.row_begin, b.rows), b.sequences, shape,
+    step.ops.attention_scores(q.slice(b.row_begin, b.rows), b.sequences, shape,
                               scores.view().data + b.offset, keys);
   }
   if (step.wants(Point::AttentionScores, layer_)) {
@@ -131,7 +127,7 @@ void Attention::attend_unfused(Step& step, const Matrix& q, Matrix y) const {
   }
   for (const ScoreBlock& b : blocks) {
     step.ops.attention_mix(scores.view().data + b.offset, keys, b.sequences, shape,
-                           rows_of(y, b.row_begin, b.rows));
+                           y.slice(b.row_begin, b.rows));
   }
 }
 

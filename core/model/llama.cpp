@@ -101,8 +101,7 @@ Activation Llama::pick(Step& step, Activation& h, std::span<const std::int64_t> 
   Activation picked = step.make(static_cast<std::int64_t>(rows.size()), h.cols());
   const Matrix from = h.view(), to = picked.view();
   for (std::int64_t r = 0; r < to.rows; ++r) {
-    float* source = from.row(rows[static_cast<std::size_t>(r)]);
-    ops_->copy({source, 1, h.cols(), h.cols()}, {to.row(r), 1, h.cols(), h.cols()});
+    ops_->copy(from.slice(rows[static_cast<std::size_t>(r)], 1), to.slice(r, 1));
   }
   return picked;
 }
@@ -114,8 +113,8 @@ Activation Llama::head(Step& step, Activation& h, std::span<const std::int64_t> 
   const Matrix to = picked.view(), out = logits.view();
   for (std::int64_t r = 0; r < rows; r += kHeadRows) {
     const std::int64_t count = std::min(kHeadRows, rows - r);
-    const std::array<Matrix, 1> y = {Matrix{out.row(r), count, out.cols, out.stride}};
-    ops_->linear({to.row(r), count, to.cols, to.stride}, weights_.lm_head(), {}, y);
+    const std::array<Matrix, 1> y = {out.slice(r, count)};
+    ops_->linear(to.slice(r, count), weights_.lm_head(), {}, y);
     step.poll();
   }
   return logits;

@@ -177,10 +177,8 @@ RopeTables RotaryEmbedding::tables(Ops& ops, std::span<const SequenceRows> seque
 void RotaryEmbedding::fill(std::span<const SequenceRows> sequences,
                            const RopeTables& tables) const {
   for (const SequenceRows& s : sequences) {
-    const auto rows_of = [&](const Matrix& m) {
-      return Matrix{m.row(s.row_begin), s.rows, m.cols, m.stride};
-    };
-    const Matrix cos = rows_of(tables.cos), sin = rows_of(tables.sin);
+    const Matrix cos = tables.cos.slice(s.row_begin, s.rows);
+    const Matrix sin = tables.sin.slice(s.row_begin, s.rows);
     if (const AngleTable* table = table_for(s.past + s.rows)) {
       table->copy(s.past, cos, sin);
       continue;

@@ -32,6 +32,9 @@ struct Matrix {
   std::int64_t stride = 0;
 
   float* row(std::int64_t r) const noexcept { return data + r * stride; }
+  Matrix slice(std::int64_t first, std::int64_t count) const noexcept {
+    return {row(first), count, cols, stride};
+  }
   bool operator==(const Matrix&) const = default;
 };
 
@@ -136,7 +139,7 @@ class Ops : public DeviceMemory {
   // y += x
   virtual void add(Matrix x, Matrix y) = 0;
   // Rotates each head of each row in place, halves paired as in HF's rotate_half:
-  // (a, b) -> (a cos - b sin, b cos + a sin) for a = x[i], b = x[i + D/2]. cos, sin: [rows, D/2].
+  // (a, b) -> (a cos - b sin, b cos + a sin) for a = x[i], b = x[i + D/2]. cos, sin: [rows, D/2], which were uploaded.
   virtual void rope(Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) = 0;
 
   // Bytes of one layer's keys and values of a block. ValueError for a dtype that no cache here has: F32 is exact, BF16 rounds

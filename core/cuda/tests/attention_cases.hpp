@@ -46,8 +46,8 @@ class Cache {
   std::vector<SequenceRows> past_, now_;
 };
 
-// Multiplied: by a matrix; Seen: and looked at before.
-enum class Way { Fused, Steps, Multiplied, Seen };
+// Stored: looked at when the tokens are in the cache; Multiplied: by a matrix; Seen: and looked at before.
+enum class Way { Fused, Stored, Steps, Multiplied, Seen };
 
 // Writes the past, then this step through rope and kv_write, then asks.
 Floats attend(Ops& ops, const AttentionCase& c, DataType cached, Way way);

@@ -20,6 +20,10 @@ TEST(attention) {
     check_attention({2, 1, 256, 0, dtype, {3}, {70}});
     check_attention({20, 1, 16, 0, dtype, {7, 1}, {0, 70}});
     check_attention({40, 1, 32, 0, dtype, {1}, {70}});
+    check_attention({7, 1, 128, 0, dtype, {1, 1}, {63, 64}});
+    check_attention({12, 1, 96, 70, dtype, {1}, {300}});
+    check_attention({2, 2, 256, 0, dtype, {1, 1}, {200, 3}});
+    check_attention({2, 1, 15, 0, dtype, {1, 4}, {70, 2}});
   }
   for (const DataType dtype : {kBf16, kF16}) {  // several blocks of threads, and of keys for each
     if (is_quick() && dtype == kF16) continue;
