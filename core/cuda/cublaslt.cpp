@@ -108,7 +108,7 @@ int type_of(DataType type) {
 
 // What a choice depends on.
 struct Problem {
-  DataType type;
+  DataType type, c_type;
   std::int64_t m, n, k, a_stride, b_stride, c_stride;
   std::uint32_t a_alignment, b_alignment, c_alignment;
   auto operator<=>(const Problem&) const = default;
@@ -136,15 +136,23 @@ class CublasLt final : public MatrixProduct {
 
   bool multiply(void* stream, DataType type, std::int64_t m, std::int64_t n, std::int64_t k,
                 const void* a, std::int64_t a_stride, const void* b, std::int64_t b_stride,
-                float beta, float* c, std::int64_t c_stride) override {
-    const Problem problem{
-        type,           m, n, k, a_stride, b_stride, c_stride, alignment_of(a), alignment_of(b),
-        alignment_of(c)};
+                float beta, const Results& c) override {
+    const Problem problem{type,
+                          c.type,
+                          m,
+                          n,
+                          k,
+                          a_stride,
+                          b_stride,
+                          c.stride,
+                          alignment_of(a),
+                          alignment_of(b),
+                          alignment_of(c.data)};
     const Choice& choice = choice_for(problem);
     if (!choice.found) return false;
     const float alpha = 1.0f;
-    check_status(lt_.matmul(handle_, description_, &alpha, b, choice.b, a, choice.a, &beta, c,
-                            choice.c, c, choice.c, &choice.algorithm, workspace_, kWorkspace,
+    check_status(lt_.matmul(handle_, description_, &alpha, b, choice.b, a, choice.a, &beta, c.data,
+                            choice.c, c.data, choice.c, &choice.algorithm, workspace_, kWorkspace,
                             static_cast<cudaStream_t>(stream)),
                  concat("multiplying [", m, ", ", k, "] by [", n, ", ", k, "]"));
     return true;
@@ -180,7 +188,7 @@ class CublasLt final : public MatrixProduct {
     Choice choice;
     choice.a = layout(type_of(p.type), p.k, p.m, p.a_stride);
     choice.b = layout(type_of(p.type), p.k, p.n, p.b_stride);
-    choice.c = layout(lt::kReal32, p.n, p.m, p.c_stride);
+    choice.c = layout(type_of(p.c_type), p.n, p.m, p.c_stride);
     lt::Preference preference = nullptr;
     check_status(lt_.preference_create(&preference), "asking for an algorithm");
     const auto set = [&](int attribute, const auto& value) {

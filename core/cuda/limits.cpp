@@ -128,7 +128,7 @@ std::unique_ptr<DeviceLimits> OpsCuda::limits(std::size_t nbytes) {
     w.row_bytes = size * static_cast<std::int64_t>(size_of(dtype));
     w.data = static_cast<const std::byte*>(b);
     multiply_dense({const_cast<float*>(x), size, size, size}, a, size, w, false, dtype, false,
-                   {c, size, size, size});
+                   {c, size, DataType::F32});
   };
   return std::make_unique<CudaLimits>(*this, nbytes, library_ ? "cuBLASLt product" : "own product",
                                       multiply);

@@ -7,14 +7,22 @@
 
 namespace infinilm::cuda {
 
+// Where a product goes.
+struct Results {
+  void* data;
+  std::int64_t stride;  // elements
+  DataType type;
+};
+
 class MatrixProduct {
  public:
   virtual ~MatrixProduct() = default;
   // c [m, n] = a [m, k] b [n, k]^T + beta c on the stream, all row-major, strides in elements. a and b are of `type` (BF16, F16, or
-  // F32 multiplied as such), c and the sums float32. False, with nothing done, if it cannot (alignment, for instance).
+  // F32 multiplied as such), sums float32, and c is float32 or rounded to `type`. False, with nothing done, if it cannot (alignment, for
+  // instance).
   virtual bool multiply(void* stream, DataType type, std::int64_t m, std::int64_t n, std::int64_t k,
                         const void* a, std::int64_t a_stride, const void* b, std::int64_t b_stride,
-                        float beta, float* c, std::int64_t c_stride) = 0;
+                        float beta, const Results& c) = 0;
 };
 
 }  // namespace infinilm::cuda

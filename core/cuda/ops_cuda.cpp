@@ -49,7 +49,7 @@ void OpsCuda::flush_turns() {
 void OpsCuda::flush_act_mul() {
   if (!act_mul_) return;
   const ActMul a = *std::exchange(act_mul_, std::nullopt);
-  cuda::act_mul(*context_, a.gate, a.up, a.act, a.y);
+  cuda::act_mul(*context_, a.from, a.act, a.y);
 }
 
 void OpsCuda::flush_attention() {
@@ -178,7 +178,7 @@ Matrix OpsCuda::kept(Matrix x) const {
 void OpsCuda::act_mul(Matrix gate, Matrix up, HiddenAct act, Matrix y) {
   const Context::Use use(*context_);
   flush();
-  cuda::act_mul(*context_, gate, up, act, y);
+  cuda::act_mul(*context_, gate_up_of(gate, up), act, y);
 }
 
 void OpsCuda::add(Matrix x, Matrix y) {
@@ -257,8 +257,8 @@ bool OpsCuda::sample(Matrix x, const Sampling& how, std::span<const double> numb
     const auto part = [&](auto all) {
       return all.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
     };
-    const Chosen* on_device = cuda::sample(*context_, {x.row(first), count, x.cols, x.stride}, how,
-                                           part(numbers), memory);
+    const Chosen* on_device =
+        cuda::sample(*context_, x.slice(first, count), how, part(numbers), memory);
     context_->download(on_device, part(found).data(), part(found).size_bytes());
   }
   return true;
@@ -350,11 +350,16 @@ void OpsCuda::begin_step(std::span<const std::int64_t> ids,
                          std::span<const SequenceRows> sequences) {
   const Context::Use use(*context_);
   const std::vector<std::byte> bytes = std::exchange(for_step_, {});
-  flush();
-  if (!context_->is_recording()) downloads_->tidy();  // which waits for the device
   std::vector<Piece> others;
   if (!bytes.empty()) others.push_back({bytes.data(), place_for_step_, bytes.size()});
-  plan_.begin(*context_, ids, sequences, others);
+  try {
+    flush();
+    if (!context_->is_recording()) downloads_->tidy();  // which waits for the device
+    plan_.begin(*context_, ids, sequences, others);
+  } catch (const Error&) {
+    if (!others.empty()) context_->upload(others);  // which may be of another thread's step
+    throw;
+  }
 }
 
 std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& body) {

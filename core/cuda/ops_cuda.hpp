@@ -19,6 +19,7 @@
 #include "cuda/downloads.hpp"
 #include "cuda/matrix_product.hpp"
 #include "cuda/product.hpp"
+#include "cuda/rows.hpp"
 #include "cuda/step_plan.hpp"
 #include "cuda/weight.hpp"
 #include "ops/ops.hpp"
@@ -117,8 +118,7 @@ class OpsCuda final : public Ops {
   };
 
   struct ActMul {
-    Matrix gate;  // in scratch memory
-    Matrix up;
+    GateUp from;  // in scratch memory
     HiddenAct act;
     Matrix y;
   };
@@ -176,11 +176,15 @@ class OpsCuda final : public Ops {
   const void* prepare(Matrix x, const CudaWeight& weight, std::int64_t stride);
   // What becomes of x itself: nothing, if it was given up.
   Matrix kept(Matrix x) const;
-  // By the library, or by own kernels where it cannot; w is of `type`, and new if the operation before has written it.
-  void multiply_dense(Matrix x, const void* prepared, std::int64_t stride, const MatrixView& w,
-                      bool is_new, DataType type, bool residual, Matrix y);
-  void multiply_part(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
-                     std::size_t part, bool residual, Matrix y);
+  // Each part's results rounded to the weight's type, one row of all parts after the other in `stride` elements.
+  void multiply_rounded(Matrix x, const CudaWeight& weight, std::span<std::uint16_t* const> y,
+                        std::int64_t stride);
+  // By the library, or by own kernels where it cannot and y is float32; otherwise false. w is of `type`, and new if the operation before
+  // has written it.
+  bool multiply_dense(Matrix x, const void* prepared, std::int64_t stride, const MatrixView& w,
+                      bool is_new, DataType type, bool residual, const Results& y);
+  bool multiply_part(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
+                     std::size_t part, bool residual, const Results& y);
 
   std::shared_ptr<Context> context_;
   std::shared_ptr<Downloads> downloads_;

@@ -33,6 +33,12 @@ std::size_t float_bytes(std::int64_t rows, std::int64_t cols) {
   return static_cast<std::size_t>(rows * cols) * sizeof(float);
 }
 
+bool has_no_bias(std::span<const float* const> bias) {
+  return std::ranges::all_of(bias, [](const float* b) { return b == nullptr; });
+}
+
+Results results_in(const Matrix& y) { return {y.data, y.stride, DataType::F32}; }
+
 }  // namespace
 
 Matrix OpsCuda::in_order_of(const CudaWeight& weight, Matrix x) {
@@ -136,7 +142,7 @@ const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t st
     flush_attention();
   } else if (act_mul_ && act_mul_->y == x) {
     const ActMul& a = *act_mul_;
-    cuda::act_mul(*context_, a.gate, a.up, a.act, kept(x), rounded, stride, weight.compute());
+    cuda::act_mul(*context_, a.from, a.act, kept(x), rounded, stride, weight.compute());
     act_mul_.reset();
   } else {
     flush();
@@ -145,15 +151,16 @@ const void* OpsCuda::prepare(Matrix x, const CudaWeight& weight, std::int64_t st
   return rounded;
 }
 
-void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride,
+bool OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride,
                              const MatrixView& w, bool is_new, DataType type, bool residual,
-                             Matrix y) {
+                             const Results& y) {
   const std::int64_t size = type == DataType::F32 ? 4 : 2;
   const bool done =
       library_ != nullptr &&
       library_->multiply(context_->stream(), type, x.rows, w.outputs, x.cols, prepared, stride,
-                         w.data, w.row_bytes / size, residual ? 1.0f : 0.0f, y.data, y.stride);
-  if (done) return;
+                         w.data, w.row_bytes / size, residual ? 1.0f : 0.0f, y);
+  if (done || y.type != DataType::F32) return done;
+  auto* const floats = static_cast<float*>(y.data);
   Product p;
   p.x = x.data;
   p.x_stride = x.stride;
@@ -165,16 +172,18 @@ void OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride
   }
   p.are_weights_new = is_new;
   if (residual) {
-    p.residual = y.data;
+    p.residual = floats;
     p.residual_stride = y.stride;
   }
   p.part_count = 1;
-  p.parts[0] = {w, nullptr, y.data, y.stride};
+  p.parts[0] = {w, nullptr, floats, y.stride};
   multiply(*context_, p, splits_);
+  return true;
 }
 
-void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
-                            const CudaWeight& weight, std::size_t part, bool residual, Matrix y) {
+bool OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
+                            const CudaWeight& weight, std::size_t part, bool residual,
+                            const Results& y) {
   const MatrixView& w = weight.view(part);
   const DataType type = weight.compute();
   if (!weight.quant() && weight.dtype() == type) {
@@ -194,9 +203,11 @@ void OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
     const std::int64_t count = std::min(most, w.outputs - begin);
     slab.outputs = static_cast<int>(count);
     widen_rows(*context_, w, begin, count, type, memory, slab.row_bytes / size);
-    multiply_dense(x, prepared, stride, slab, true, type, residual,
-                   {y.data + begin, y.rows, count, y.stride});
+    const std::int64_t item = y.type == DataType::F32 ? 4 : 2;
+    const Results some = {static_cast<std::byte*>(y.data) + begin * item, y.stride, y.type};
+    if (!multiply_dense(x, prepared, stride, slab, true, type, residual, some)) return false;
   }
+  return true;
 }
 
 void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
@@ -213,9 +224,28 @@ void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
     const Matrix out =
         apart ? contiguous(scratch(sum_, float_bytes(x.rows, y[part].cols)), x.rows, y[part].cols)
               : y[part];
-    multiply_part(x, prepared, stride, weight, part, residual && !apart, out);
+    multiply_part(x, prepared, stride, weight, part, residual && !apart, results_in(out));
     if (b != nullptr) add_bias(*context_, b, out);
     if (apart) cuda::add(*context_, out, y[part]);
+  }
+}
+
+void OpsCuda::multiply_rounded(Matrix x, const CudaWeight& weight,
+                               std::span<std::uint16_t* const> y, std::int64_t stride) {
+  x = in_order_of(weight, x);
+  const DataType type = weight.compute();
+  const std::int64_t prepared_stride = (x.cols + 7) / 8 * 8;
+  const void* prepared = prepare(x, weight, prepared_stride);
+  flush();
+  const auto multiply = [&](std::size_t part, const Results& to) {
+    return multiply_part(x, prepared, prepared_stride, weight, part, false, to);
+  };
+  for (std::size_t part = 0; part < weight.parts(); ++part) {
+    if (multiply(part, {y[part], stride, type})) continue;
+    const std::int64_t cols = weight.outputs(part);
+    const Matrix sum = contiguous(scratch(sum_, float_bytes(x.rows, cols)), x.rows, cols);
+    multiply(part, results_in(sum));
+    cuda::round_rows(*context_, sum, y[part], stride, type);
   }
 }
 
@@ -242,11 +272,23 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
     return multiply_itself(x, weight, bias, {&y, 1}, std::nullopt, static_cast<int>(act));
   }
   flush_act_mul();  // of which gate and up lie where these will
+  // Half the bytes on their way to act(gate) * up, whose result is rounded so, too. Not to float16, which may be too small for them.
+  if (weight.compute() == DataType::BF16 && has_no_bias(bias) &&
+      !multiplies_itself(x.rows, weight)) {
+    const std::int64_t stride = (y.cols + 7) / 8 * 8;
+    const auto memory = [&](Scratch& buffer) {
+      return reinterpret_cast<std::uint16_t*>(scratch(buffer, float_bytes(x.rows, stride) / 2));
+    };
+    const std::array<std::uint16_t*, 2> parts = {memory(gate_), memory(up_)};
+    multiply_rounded(x, weight, parts, stride);
+    act_mul_ = {{parts[0], parts[1], stride, stride, x.rows, y.cols, DataType::BF16}, act, y};
+    return;
+  }
   const std::size_t bytes = float_bytes(x.rows, y.cols);
   const std::array<Matrix, 2> parts = {contiguous(scratch(gate_, bytes), x.rows, y.cols),
                                        contiguous(scratch(up_, bytes), x.rows, y.cols)};
   linear(x, gate_up, bias, parts, std::nullopt);
-  act_mul_ = {parts[0], parts[1], act, y};
+  act_mul_ = {gate_up_of(parts[0], parts[1]), act, y};
 }
 
 }  // namespace infinilm::cuda

@@ -30,41 +30,72 @@ bool in_fours(std::initializer_list<Matrix> matrices) {
   });
 }
 
-// One block a row.
-template <bool kF16>
+// One block a row; kFours: elements four at a time.
+template <bool kF16, bool kFours>
 __global__ void __launch_bounds__(kThreads)
     rms_norm_kernel(Rows x, const float* w, float eps, float* y, std::int64_t y_stride,
                     std::uint16_t* rounded, std::int64_t rounded_stride) {
   let_next_start();
   wait_for_previous();
-  const int r = static_cast<int>(blockIdx.x), begin = static_cast<int>(threadIdx.x);
+  constexpr int kPer = kFours ? 4 : 1;
+  const int r = static_cast<int>(blockIdx.x), begin = static_cast<int>(threadIdx.x) * kPer;
   const float* from = x.row(r);
   float sum = 0.0f;
-#pragma unroll 8
-  for (int i = begin; i < x.cols; i += kThreads) sum = fmaf(from[i], from[i], sum);
+#pragma unroll 4
+  for (int i = begin; i < x.cols; i += kThreads * kPer) {
+    if constexpr (kFours) {
+      const float4 v = load_four(from + i);
+      sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
+    } else {
+      sum = fmaf(from[i], from[i], sum);
+    }
+  }
   const float scale = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(x.cols) + eps);
-  for (int i = begin; i < x.cols; i += kThreads) {
-    const float value = from[i] * scale * w[i];
-    if (y != nullptr) y[r * y_stride + i] = value;
-    if (rounded != nullptr) rounded[r * rounded_stride + i] = to_half<kF16>(value);
+#pragma unroll 4
+  for (int i = begin; i < x.cols; i += kThreads * kPer) {
+    if constexpr (kFours) {
+      const float4 v = load_four(from + i), u = load_four(w + i);
+      const float4 n =
+          make_float4(v.x * scale * u.x, v.y * scale * u.y, v.z * scale * u.z, v.w * scale * u.w);
+      if (y != nullptr) *reinterpret_cast<float4*>(y + r * y_stride + i) = n;
+      if (rounded != nullptr) {
+        *reinterpret_cast<uint2*>(rounded + r * rounded_stride + i) = {pack_half<kF16>(n.x, n.y),
+                                                                       pack_half<kF16>(n.z, n.w)};
+      }
+    } else {
+      const float value = from[i] * scale * w[i];
+      if (y != nullptr) y[r * y_stride + i] = value;
+      if (rounded != nullptr) rounded[r * rounded_stride + i] = to_half<kF16>(value);
+    }
   }
   if (rounded == nullptr) return;
-  for (auto i = static_cast<std::int64_t>(x.cols) + begin; i < rounded_stride; i += kThreads) {
+  for (auto i = static_cast<std::int64_t>(x.cols) + static_cast<int>(threadIdx.x);
+       i < rounded_stride; i += kThreads) {
     rounded[r * rounded_stride + i] = 0;
   }
 }
 
+// Of float32, or of bfloat16.
+__device__ float read_one(const float* p) { return *p; }
+__device__ float read_one(const std::uint16_t* p) { return bf16_to_float(*p); }
+__device__ float4 read_four(const float* p) { return load_four(p); }
+__device__ float4 read_four(const std::uint16_t* p) {
+  const uint2 v = *reinterpret_cast<const uint2*>(p);
+  return make_float4(low_bf16(v.x), high_bf16(v.x), low_bf16(v.y), high_bf16(v.y));
+}
+
 // What an element of y becomes; `four`: four neighbours at once, where all memory allows it.
+template <class Item>
 struct ActMul {
-  const float* gate;
-  const float* up;
+  const Item* gate;
+  const Item* up;
   std::int64_t gate_stride, up_stride;
   int act;
   __device__ float operator()(int r, int i, float) const {
-    return activate(gate[r * gate_stride + i], act) * up[r * up_stride + i];
+    return activate(read_one(gate + r * gate_stride + i), act) * read_one(up + r * up_stride + i);
   }
   __device__ float4 four(int r, int i, const float4&) const {
-    const float4 g = load_four(gate + r * gate_stride + i), u = load_four(up + r * up_stride + i);
+    const float4 g = read_four(gate + r * gate_stride + i), u = read_four(up + r * up_stride + i);
     return make_float4(activate(g.x, act) * u.x, activate(g.y, act) * u.y, activate(g.z, act) * u.z,
                        activate(g.w, act) * u.w);
   }
@@ -156,15 +187,11 @@ unsigned blocks_for(std::int64_t count, std::int64_t per_block) {
   return static_cast<unsigned>((count + per_block - 1) / per_block);
 }
 
-Matrix slab(Matrix m, std::int64_t first, std::int64_t count) {
-  return {m.row(first), count, m.cols, m.stride};
-}
-
 // `make(first)`: f for rows counted from there.
 template <bool kReads, class Make>
 void map(Context& context, Matrix y, bool fours, Make make) {
   for_slabs(y.rows, [&](std::int64_t first, std::int64_t count) {
-    const Rows rows = rows_of(slab(y, first, count));
+    const Rows rows = rows_of(y.slice(first, count));
     const auto f = make(first);
     using F = decltype(make(first));
     if (fours) {
@@ -183,7 +210,7 @@ void round(Context& context, Matrix y, bool fours, std::uint16_t* rounded, std::
            DataType type, Make make) {
   for_slabs(y.rows, [&](std::int64_t first, std::int64_t count) {
     Matrix out = y;
-    if (y.data != nullptr) out = slab(y, first, count);
+    if (y.data != nullptr) out = y.slice(first, count);
     const auto f = make(first);
     using F = decltype(make(first));
     const bool f16 = type == DataType::F16;
@@ -328,7 +355,12 @@ __global__ void __launch_bounds__(kThreads)
 
 void rms_norm(Context& context, Matrix x, const float* w, float eps, Matrix y,
               std::uint16_t* rounded, std::int64_t rounded_stride, DataType type) {
-  const auto kernel = type == DataType::F16 ? rms_norm_kernel<true> : rms_norm_kernel<false>;
+  const Matrix weights = {const_cast<float*>(w), 1, x.cols, x.cols};
+  const bool fours = in_fours({x, weights, y.data == nullptr ? x : y}) &&
+                     reinterpret_cast<std::uintptr_t>(rounded) % 8 == 0 && rounded_stride % 4 == 0;
+  const bool f16 = type == DataType::F16;
+  const auto kernel = fours ? (f16 ? rms_norm_kernel<true, true> : rms_norm_kernel<false, true>)
+                            : (f16 ? rms_norm_kernel<true, false> : rms_norm_kernel<false, false>);
   context.launch(kernel, dim3(static_cast<unsigned>(x.rows)), kThreads, 0, rows_of(x), w, eps,
                  y.data, y.stride, rounded, rounded_stride);
 }
@@ -339,20 +371,50 @@ void round_rows(Context& context, Matrix x, std::uint16_t* rounded, std::int64_t
         [&](std::int64_t first) { return Copy{x.row(first), x.stride}; });
 }
 
-void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y) {
-  map<false>(context, y, in_fours({gate, up, y}), [&](std::int64_t first) {
-    return ActMul{gate.row(first), up.row(first), gate.stride, up.stride, static_cast<int>(act)};
+namespace {
+
+// Calls with_item(Item()) for the type of gate and up.
+template <class WithItem>
+void for_item(DataType type, WithItem with_item) {
+  type == DataType::F32 ? with_item(float()) : with_item(std::uint16_t());
+}
+
+// Of the rows from `first` on.
+template <class Item>
+ActMul<Item> act_mul_of(const GateUp& from, HiddenAct act, std::int64_t first) {
+  return {static_cast<const Item*>(from.gate) + first * from.gate_stride,
+          static_cast<const Item*>(from.up) + first * from.up_stride, from.gate_stride,
+          from.up_stride, static_cast<int>(act)};
+}
+
+bool in_fours(const GateUp& from) {
+  const auto fits = [&](const void* data, std::int64_t stride) {
+    const std::size_t four = from.type == DataType::F32 ? 16 : 8;
+    return reinterpret_cast<std::uintptr_t>(data) % four == 0 && stride % 4 == 0;
+  };
+  return from.cols % 4 == 0 && fits(from.gate, from.gate_stride) && fits(from.up, from.up_stride);
+}
+
+}  // namespace
+
+GateUp gate_up_of(const Matrix& gate, const Matrix& up) {
+  return {gate.data, up.data, gate.stride, up.stride, gate.rows, gate.cols, DataType::F32};
+}
+
+void act_mul(Context& context, const GateUp& from, HiddenAct act, Matrix y) {
+  for_item(from.type, [&](auto item) {
+    map<false>(context, y, in_fours(from) && in_fours({y}),
+               [&](std::int64_t first) { return act_mul_of<decltype(item)>(from, act, first); });
   });
 }
 
-void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y,
-             std::uint16_t* rounded, std::int64_t stride, DataType type) {
-  const Matrix out = y.data != nullptr ? y : gate;  // which is as wide
-  round(context, {y.data, gate.rows, gate.cols, y.stride}, in_fours({gate, up, out}), rounded,
-        stride, type, [&](std::int64_t first) {
-          return ActMul{gate.row(first), up.row(first), gate.stride, up.stride,
-                        static_cast<int>(act)};
-        });
+void act_mul(Context& context, const GateUp& from, HiddenAct act, Matrix y, std::uint16_t* rounded,
+             std::int64_t stride, DataType type) {
+  const bool fours = in_fours(from) && (y.data == nullptr || in_fours({y}));
+  for_item(from.type, [&](auto item) {
+    round(context, {y.data, from.rows, from.cols, y.stride}, fours, rounded, stride, type,
+          [&](std::int64_t first) { return act_mul_of<decltype(item)>(from, act, first); });
+  });
 }
 
 void add(Context& context, Matrix x, Matrix y) {
@@ -393,9 +455,9 @@ void gather_columns(Context& context, Matrix from, const std::int32_t* order, Ma
 void rope(Context& context, Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin) {
   for_slabs(x.rows, [&](std::int64_t first, std::int64_t count) {
     const dim3 grid(blocks_for(x.cols / head_dim, kThreads / 32), static_cast<unsigned>(count));
-    context.launch(rope_kernel, grid, kThreads, 0, rows_of(slab(x, first, count)),
-                   static_cast<int>(head_dim), rows_of(slab(cos, first, count)),
-                   rows_of(slab(sin, first, count)));
+    context.launch(rope_kernel, grid, kThreads, 0, rows_of(x.slice(first, count)),
+                   static_cast<int>(head_dim), rows_of(cos.slice(first, count)),
+                   rows_of(sin.slice(first, count)));
   });
 }
 
@@ -412,7 +474,7 @@ void argmax(Context& context, Matrix x, std::byte* scratch, Chosen* found) {
   for_slabs(x.rows, [&](std::int64_t first, std::int64_t count) {
     const auto rows = static_cast<unsigned>(count);
     context.launch(argmax_kernel, dim3(kArgmaxBlocks, rows), kThreads, 0,
-                   rows_of(slab(x, first, count)), bests);
+                   rows_of(x.slice(first, count)), bests);
     context.launch(argmax_last_kernel, dim3(rows), kThreads, 0, bests, found + first);
   });
 }

@@ -18,10 +18,18 @@ void rms_norm(Context& context, Matrix x, const float* w, float eps, Matrix y,
 // x as `type` (BF16, F16), with zeros behind the columns.
 void round_rows(Context& context, Matrix x, std::uint16_t* rounded, std::int64_t stride,
                 DataType type);
-void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y);
+// Gate and up [rows, cols] of act(gate) * up: float32 or bfloat16, strides in elements.
+struct GateUp {
+  const void *gate, *up;
+  std::int64_t gate_stride, up_stride;
+  std::int64_t rows, cols;
+  DataType type;
+};
+GateUp gate_up_of(const Matrix& gate, const Matrix& up);
+void act_mul(Context& context, const GateUp& from, HiddenAct act, Matrix y);
 // As rms_norm: y may be null, `rounded` gets it as `type`.
-void act_mul(Context& context, Matrix gate, Matrix up, HiddenAct act, Matrix y,
-             std::uint16_t* rounded, std::int64_t stride, DataType type);
+void act_mul(Context& context, const GateUp& from, HiddenAct act, Matrix y, std::uint16_t* rounded,
+             std::int64_t stride, DataType type);
 void add(Context& context, Matrix x, Matrix y);
 void add_bias(Context& context, const float* bias, Matrix y);
 void copy(Context& context, Matrix from, Matrix to);

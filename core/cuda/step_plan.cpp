@@ -107,6 +107,7 @@ void StepPlan::send(Context& context, std::span<const std::int64_t> ids,
     // A recording notes where things lie; whoever runs it sends them.
     if (context.is_recording()) return sent_.clear();
     pieces.push_back({next_.data(), data, next_.size()});
+    sent_.clear();  // until it is
   }
   if (pieces.empty()) return;
   context.upload(pieces);

@@ -63,6 +63,24 @@ TEST(downloads_of_what_others_hold) {
   CHECK(std::memcmp(host->data(), numbers(100, 1).data(), 400) == 0);
 }
 
+// With the step's plan, or before whatever comes instead; of a few bytes and of many, again and again.
+TEST(uploads_for_a_step) {
+  Ops& ops = device();
+  const std::vector<std::int64_t> ids(300, 1);
+  for (int step = 0; step < 40; ++step) {
+    const auto count = static_cast<std::size_t>(step % 3 == 0 ? 2000 : 1 + step);
+    const Floats sent = numbers(static_cast<std::int64_t>(count), step);
+    const auto memory = ops.allocate(count * sizeof(float));
+    Floats passed = sent;
+    ops.upload_for_step(passed.data(), memory->data(), count * sizeof(float));
+    passed.assign(count, 0.0f);  // is the caller's again
+    if (step % 2 == 0) ops.begin_step(std::span(ids).first(static_cast<std::size_t>(step)), {});
+    Floats found(count);
+    ops.download(memory->data(), found.data(), count * sizeof(float));
+    CHECK(found == sent);
+  }
+}
+
 TEST(loans) {
   using Streams = std::vector<std::uintptr_t>;
   cuda::Consumers consumers;

@@ -1,4 +1,6 @@
 // Large products by a library, and by own kernels where it declines.
+#include <bit>
+
 #include "cuda/matrix_product.hpp"
 #include "cuda/ops_cuda.hpp"
 #include "cuda/tests/attention_cases.hpp"
@@ -15,16 +17,17 @@ class PlainProduct final : public cuda::MatrixProduct {
   explicit PlainProduct(bool declines = false) : declines_(declines) {}
   bool multiply(void* stream, DataType type, std::int64_t m, std::int64_t n, std::int64_t k,
                 const void* a, std::int64_t a_stride, const void* b, std::int64_t b_stride,
-                float beta, float* c, std::int64_t c_stride) override {
+                float beta, const cuda::Results& c) override {
     if (declines_) return false;
     emulation::put(stream, [=] {
       for (std::int64_t i = 0; i < m; ++i) {
         for (std::int64_t j = 0; j < n; ++j) {
-          float sum = beta == 0.0f ? 0.0f : beta * c[i * c_stride + j];
+          const std::int64_t place = i * c.stride + j;
+          float sum = beta == 0.0f ? 0.0f : beta * at(c.type, c.data, place);
           for (std::int64_t l = 0; l < k; ++l) {
             sum += at(type, a, i * a_stride + l) * at(type, b, j * b_stride + l);
           }
-          c[i * c_stride + j] = sum;
+          put(sum, c, place);
         }
       }
     });
@@ -36,6 +39,15 @@ class PlainProduct final : public cuda::MatrixProduct {
     if (type == DataType::F32) return static_cast<const float*>(data)[i];
     const std::uint16_t half = static_cast<const std::uint16_t*>(data)[i];
     return type == DataType::F16 ? from_f16(half) : from_bf16(half);
+  }
+  static void put(float x, const cuda::Results& c, std::int64_t i) {
+    if (c.type == DataType::F32) {
+      static_cast<float*>(c.data)[i] = x;
+    } else {
+      const auto bits = std::bit_cast<std::uint32_t>(rounded(x, DataType::BF16));
+      static_cast<std::uint16_t*>(c.data)[i] =
+          c.type == DataType::F16 ? to_f16(x) : static_cast<std::uint16_t>(bits >> 16);
+    }
   }
   bool declines_;
 };
