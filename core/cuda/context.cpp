@@ -20,7 +20,7 @@ constexpr std::size_t kAlignment = 256;
 
 // Small copies that may be on their way to the device; one more slot is for those from it.
 constexpr std::size_t kSmallUploads = 16;
-constexpr std::size_t kSmallSlot = kMostPieces * kSmallCopy;
+constexpr std::size_t kSmallSlot = kMostTransfers * kSmallCopy;
 
 }  // namespace
 
@@ -109,8 +109,8 @@ void Context::download(const void* from, void* to, std::size_t nbytes) {
     return synchronize();
   }
   std::byte* memory = small_memory(kSmallUploads);
-  const Piece piece = {from, memory, nbytes};
-  copy_small(*this, std::span(&piece, 1));
+  const Transfer transfer = {from, memory, nbytes};
+  copy_small(*this, std::span(&transfer, 1));
   synchronize();
   std::memcpy(to, memory, nbytes);
 }
@@ -123,29 +123,29 @@ std::byte* Context::small_memory(std::size_t slot) {
   return static_cast<std::byte*>(small_) + slot * kSmallSlot;
 }
 
-void Context::upload(std::span<const Piece> pieces) {
+void Context::upload(std::span<const Transfer> transfers) {
   check<Error>(!recording_, "CUDA: something new was sent to the device while recording");
-  std::vector<Piece> small;
-  for (const Piece& piece : pieces) {
-    if (piece.nbytes == 0) continue;
-    if (small.size() < kMostPieces && is_small_copy(piece.to, piece.nbytes)) {
-      small.push_back(piece);
+  std::vector<Transfer> small;
+  for (const Transfer& transfer : transfers) {
+    if (transfer.nbytes == 0) continue;
+    if (small.size() < kMostTransfers && is_small_copy(transfer.to, transfer.nbytes)) {
+      small.push_back(transfer);
     } else {
-      upload_staged(piece);
+      upload_staged(transfer);
     }
   }
   if (!small.empty()) upload_small(std::move(small));
 }
 
-void Context::upload_small(std::vector<Piece> pieces) {
+void Context::upload_small(std::vector<Transfer> transfers) {
   if (small_uploads_ - small_arrived_ == kSmallUploads) synchronize();
   std::byte* memory = small_memory(small_uploads_ % kSmallUploads);
-  for (Piece& piece : pieces) {
-    std::memcpy(memory, piece.from, piece.nbytes);
-    piece.from = memory;
+  for (Transfer& transfer : transfers) {
+    std::memcpy(memory, transfer.from, transfer.nbytes);
+    transfer.from = memory;
     memory += kSmallCopy;
   }
-  copy_small(*this, pieces);
+  copy_small(*this, transfers);
   ++small_uploads_;
   begins_alone_ = true;  // kernels read the plan of a step before they wait
 }
@@ -174,9 +174,9 @@ void* Context::try_allocate(std::size_t nbytes) {
 void* Context::allocate(std::size_t nbytes) { return try_allocate(nbytes); }
 Room Context::room() const { return {}; }
 void Context::free(void* memory) noexcept { cudaFreeAsync(memory, stream_); }
-void Context::upload_staged(const Piece& piece) {
-  const auto* bytes = static_cast<const std::byte*>(piece.from);
-  emulation::put(stream_, [to = piece.to, values = std::vector(bytes, bytes + piece.nbytes)] {
+void Context::upload_staged(const Transfer& transfer) {
+  const auto* bytes = static_cast<const std::byte*>(transfer.from);
+  emulation::put(stream_, [to = transfer.to, values = std::vector(bytes, bytes + transfer.nbytes)] {
     if (!values.empty()) std::memcpy(to, values.data(), values.size());
   });
 }
@@ -293,10 +293,10 @@ void Context::free(void* memory) noexcept {
   }
 }
 
-void Context::upload_staged(const Piece& piece) {
+void Context::upload_staged(const Transfer& transfer) {
   Staging& s = *staging_;
-  for (std::size_t begin = 0; begin < piece.nbytes; begin += kStagingBytes) {
-    const std::size_t count = std::min(kStagingBytes, piece.nbytes - begin);
+  for (std::size_t begin = 0; begin < transfer.nbytes; begin += kStagingBytes) {
+    const std::size_t count = std::min(kStagingBytes, transfer.nbytes - begin);
     const int slot = s.next;
     s.next = (slot + 1) % Staging::kSlots;
     if (s.memory[slot] == nullptr) {
@@ -308,8 +308,8 @@ void Context::upload_staged(const Piece& piece) {
     } else {
       check_cuda(cudaEventSynchronize(s.gone[slot]), "waiting for a copy");
     }
-    std::memcpy(s.memory[slot], static_cast<const std::byte*>(piece.from) + begin, count);
-    std::byte* const place = static_cast<std::byte*>(piece.to) + begin;
+    std::memcpy(s.memory[slot], static_cast<const std::byte*>(transfer.from) + begin, count);
+    std::byte* const place = static_cast<std::byte*>(transfer.to) + begin;
     check_cuda(cudaMemcpyAsync(place, s.memory[slot], count, cudaMemcpyHostToDevice, stream_),
                concat("copying ", count, " bytes to the device"));
     check_cuda(cudaEventRecord(s.gone[slot], stream_), "recording an event");

@@ -61,8 +61,8 @@ class Scratch {
   bool is_recorded_ = false;  // some recording uses it
 };
 
-// What is copied from one place to another.
-struct Piece {
+// What is to be copied, and where to.
+struct Transfer {
   const void* from;
   void* to;
   std::size_t nbytes;
@@ -121,11 +121,11 @@ class Context {
 
   // Host to device, ordered with the stream; `from` may change on return.
   void upload(const void* from, void* to, std::size_t nbytes) {
-    const Piece piece = {from, to, nbytes};
-    upload(std::span(&piece, 1));
+    const Transfer transfer = {from, to, nbytes};
+    upload(std::span(&transfer, 1));
   }
-  // Small pieces go over together.
-  void upload(std::span<const Piece> pieces);
+  // Small transfers go over together.
+  void upload(std::span<const Transfer> transfers);
   // Device to host; done on return.
   void download(const void* from, void* to, std::size_t nbytes);
   void copy_bytes(const void* from, void* to, std::size_t nbytes);
@@ -178,8 +178,8 @@ class Context {
 
  private:
   struct Staging;
-  void upload_small(std::vector<Piece> pieces);
-  void upload_staged(const Piece& piece);
+  void upload_small(std::vector<Transfer> transfers);
+  void upload_staged(const Transfer& transfer);
   std::byte* small_memory(std::size_t slot);
   void enter() const;
   void check_launch(cudaError_t status);

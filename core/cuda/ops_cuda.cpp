@@ -350,7 +350,7 @@ void OpsCuda::begin_step(std::span<const std::int64_t> ids,
                          std::span<const SequenceRows> sequences) {
   const Context::Use use(*context_);
   const std::vector<std::byte> bytes = std::exchange(for_step_, {});
-  std::vector<Piece> others;
+  std::vector<Transfer> others;
   if (!bytes.empty()) others.push_back({bytes.data(), place_for_step_, bytes.size()});
   try {
     flush();

@@ -176,7 +176,7 @@ class OpsCuda final : public Ops {
   const void* prepare(Matrix x, const CudaWeight& weight, std::int64_t stride);
   // What becomes of x itself: nothing, if it was given up.
   Matrix kept(Matrix x) const;
-  // Each part's results rounded to the weight's type, one row of all parts after the other in `stride` elements.
+  // Each part's results to its place of y, rounded to the weight's type, `stride` elements from row to row.
   void multiply_rounded(Matrix x, const CudaWeight& weight, std::span<std::uint16_t* const> y,
                         std::int64_t stride);
   // By the library, or by own kernels where it cannot and y is float32; otherwise false. w is of `type`, and new if the operation before

@@ -14,36 +14,36 @@ struct Words {
   unsigned* to;
   unsigned count;
 };
-struct Pieces {
-  Words list[kMostPieces];
+struct Transfers {
+  Words list[kMostTransfers];
 };
 
-__global__ void __launch_bounds__(kThreads) copy_kernel(Pieces pieces) {
+__global__ void __launch_bounds__(kThreads) copy_kernel(Transfers transfers) {
   let_next_start();
   wait_for_previous();
-  unsigned words[kMostPieces][kWords];
+  unsigned words[kMostTransfers][kWords];
   const auto for_own = [&](auto use) {
 #pragma unroll
-    for (unsigned p = 0; p < kMostPieces; ++p) {
+    for (unsigned p = 0; p < kMostTransfers; ++p) {
 #pragma unroll
       for (unsigned k = 0; k < kWords; ++k) {
         const unsigned i = threadIdx.x + k * kThreads;
-        if (i < pieces.list[p].count) use(pieces.list[p], i, words[p][k]);
+        if (i < transfers.list[p].count) use(transfers.list[p], i, words[p][k]);
       }
     }
   };
-  for_own([](const Words& piece, unsigned i, unsigned& word) { word = piece.from[i]; });
-  for_own([](const Words& piece, unsigned i, unsigned word) { piece.to[i] = word; });
+  for_own([](const Words& transfer, unsigned i, unsigned& word) { word = transfer.from[i]; });
+  for_own([](const Words& transfer, unsigned i, unsigned word) { transfer.to[i] = word; });
 }
 
 }  // namespace
 
-void copy_small(Context& context, std::span<const Piece> pieces) {
-  Pieces all{};
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    all.list[i] = {static_cast<const unsigned*>(pieces[i].from),
-                   static_cast<unsigned*>(pieces[i].to),
-                   static_cast<unsigned>(pieces[i].nbytes / sizeof(unsigned))};
+void copy_small(Context& context, std::span<const Transfer> transfers) {
+  Transfers all{};
+  for (std::size_t i = 0; i < transfers.size(); ++i) {
+    all.list[i] = {static_cast<const unsigned*>(transfers[i].from),
+                   static_cast<unsigned*>(transfers[i].to),
+                   static_cast<unsigned>(transfers[i].nbytes / sizeof(unsigned))};
   }
   context.launch(copy_kernel, dim3(1), static_cast<int>(kThreads), 0, all);
 }

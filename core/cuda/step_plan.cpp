@@ -55,7 +55,7 @@ const std::int64_t* StepPlan::ids(Context& context, std::span<const std::int64_t
 }
 
 void StepPlan::begin(Context& context, std::span<const std::int64_t> ids,
-                     std::span<const SequenceRows> sequences, std::span<const Piece> others) {
+                     std::span<const SequenceRows> sequences, std::span<const Transfer> others) {
   send(context, ids, sequences, has_one_row_each(sequences) ? 1 : tile_tokens_, others);
 }
 
@@ -69,7 +69,7 @@ const Sequences& StepPlan::sequences(Context& context, std::span<const SequenceR
 
 void StepPlan::send(Context& context, std::span<const std::int64_t> ids,
                     std::span<const SequenceRows> sequences, int tile_tokens,
-                    std::span<const Piece> others) {
+                    std::span<const Transfer> others) {
   const Places p = places_of(ids.size(), sequences, tile_tokens);
   next_.assign(p.end, std::byte{});
   if (!ids.empty()) std::memcpy(next_.data(), ids.data(), ids.size_bytes());
@@ -102,16 +102,16 @@ void StepPlan::send(Context& context, std::span<const std::int64_t> ids,
   on_device_.rows = narrow(static_cast<std::int64_t>((p.tiles - p.rows) / sizeof(std::int32_t)));
   on_device_.tiles = reinterpret_cast<const QueryTile*>(data + p.tiles);
   on_device_.blocks = reinterpret_cast<std::byte* const*>(data + p.blocks);
-  std::vector<Piece> pieces(others.begin(), others.end());
+  std::vector<Transfer> transfers(others.begin(), others.end());
   if (grows || next_ != sent_) {
     // A recording notes where things lie; whoever runs it sends them.
     if (context.is_recording()) return sent_.clear();
-    pieces.push_back({next_.data(), data, next_.size()});
+    transfers.push_back({next_.data(), data, next_.size()});
     sent_.clear();  // until it is
   }
-  if (pieces.empty()) return;
-  context.upload(pieces);
-  if (pieces.size() > others.size()) sent_.swap(next_);
+  if (transfers.empty()) return;
+  context.upload(transfers);
+  if (transfers.size() > others.size()) sent_.swap(next_);
 }
 
 }  // namespace infinilm::cuda

@@ -24,12 +24,12 @@ class StepPlan {
   int tile_count() const noexcept { return tile_count_; }
   // Both at once; `others` go along.
   void begin(Context& context, std::span<const std::int64_t> ids,
-             std::span<const SequenceRows> sequences, std::span<const Piece> others);
+             std::span<const SequenceRows> sequences, std::span<const Transfer> others);
 
  private:
   void send(Context& context, std::span<const std::int64_t> ids,
             std::span<const SequenceRows> sequences, int tile_tokens,
-            std::span<const Piece> others = {});
+            std::span<const Transfer> others = {});
 
   Scratch memory_;
   std::vector<std::byte> sent_, next_;
