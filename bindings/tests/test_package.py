@@ -15,6 +15,7 @@ from typing import Any
 import infinilm
 import numpy as np
 import pytest
+from configs import DEFAULTS
 from infinilm import DataType, GenerationConfig, LlamaConfig, ModelConfig, engine
 
 
@@ -112,37 +113,7 @@ def test_dir_lists_fields_and_methods() -> None:
 def test_field_names_are_the_fields() -> None:
     config = LlamaConfig()
     assert set(LlamaConfig.field_names()) == set(config._fields)
-    defaults = {
-        "dtype": "float32",
-        "vocab_size": 32000,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "head_dim": 128,
-        "decoupled_head_dim": False,
-        "max_position_embeddings": 2048,
-        "rope_theta": 10000.0,
-        "rope_scaling": None,
-        "rms_norm_eps": 1e-6,
-        "hidden_act": "silu",
-        "model_type": "llama",
-        "use_cache": True,
-        "attention_bias": True,
-        "attention_output_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": False,
-        "qk_norm": False,
-        "sliding_window": None,
-        "attention_dropout": 0.0,
-        "initializer_range": 0.02,
-        "pretraining_tp": 1,
-        "name_or_path": "",
-        "pad_token_id": None,
-        "bos_token_id": [1],
-        "eos_token_id": [2],
-    }
+    defaults = {**DEFAULTS, "dtype": "float32"}  # by its name
     assert {name: getattr(config, name) for name in LlamaConfig.field_names()} == defaults
 
 
