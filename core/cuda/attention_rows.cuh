@@ -29,6 +29,47 @@ __device__ __forceinline__ void fetch_block(const AttentionTask& task, const Sha
   }
 }
 
+// Blocks of the cache in shared memory, a row for each token: keys and values of one, then of the next.
+template <int kD>
+struct KeyTiles {
+  static constexpr int kStride = kD + 8;  // eight rows in different banks
+  static constexpr int kElements = kKeys * kStride;
+  static constexpr int kStages = kD <= 128 ? 2 : 1;
+  static constexpr int kAll = kStages * 2 * kElements;  // elements
+
+  __device__ __forceinline__ static std::uint16_t* keys(std::uint16_t* tiles, int b) {
+    return tiles + b % kStages * 2 * kElements;
+  }
+  __device__ __forceinline__ static std::uint16_t* values(std::uint16_t* tiles, int b) {
+    return keys(tiles, b) + kElements;
+  }
+  // As fetch_block.
+  template <int kThreads>
+  __device__ __forceinline__ static void fetch(const AttentionTask& task, const Share& s, int b,
+                                               int length, std::uint16_t* tiles,
+                                               int left_out = -1) {
+    fetch_block<kD, kThreads>(
+        task, s, b, length, keys(tiles, b), values(tiles, b),
+        [](std::uint16_t* tile, int token, int d) { return tile + token * kStride + d; }, left_out);
+  }
+};
+
+// Calls launch<kF16, kD>() for the type of a cache, and the least kD that has room for its heads.
+template <class Launch>
+void for_cache(const KvView& kv, Launch launch) {
+  const auto of_type = [&]<bool kF16>() {
+    if (kv.padded <= 64) return launch.template operator()<kF16, 64>();
+    if (kv.padded <= 96) return launch.template operator()<kF16, 96>();
+    if (kv.padded <= 128) return launch.template operator()<kF16, 128>();
+    launch.template operator()<kF16, 256>();
+  };
+  if (kv.dtype == DataType::F16) {
+    of_type.template operator()<true>();
+  } else {
+    of_type.template operator()<false>();
+  }
+}
+
 // RotaryPair i of the head at x.
 __device__ __forceinline__ RotaryPair pair_of(const AttentionTask& task, std::int64_t row,
                                               const float* x, int i) {

@@ -11,14 +11,6 @@ namespace {
 
 constexpr int kWarps = 4, kThreads = kWarps * 32, kRowsOfTile = kWarps * 16;
 
-template <int kD>
-struct KeyTiles {
-  static constexpr int kStride = kD + 8;  // eight rows in different banks
-  static constexpr int kElements = kKeys * kStride;
-  static constexpr int kStages = kD <= 128 ? 2 : 1;
-  static constexpr int kBytes = kStages * 2 * kElements * 2;
-};
-
 // A warp's 16 rows, with their queries.
 template <bool kF16, int kD>
 struct Rows : RowState<kD> {
@@ -100,8 +92,6 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   using T = KeyTiles<kD>;
   INFINILM_SHARED_MEMORY(memory);
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
-  const auto keys = [&](int b) { return tiles + b % T::kStages * 2 * T::kElements; };
-  const auto values = [&](int b) { return keys(b) + T::kElements; };
   let_next_start();
   const Share s = share_of(task);  // of what was uploaded
   wait_for_previous();
@@ -109,11 +99,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   const int length = s.sequence.past + s.sequence.rows;
   // One group of copies each time, also of none: waiting counts them.
   const auto ask_for = [&](int b) {
-    if (b < s.block_end) {
-      fetch_block<kD, kThreads>(
-          task, s, b, length, keys(b), values(b),
-          [](std::uint16_t* tile, int token, int d) { return tile + token * T::kStride + d; });
-    }
+    if (b < s.block_end) T::template fetch<kThreads>(task, s, b, length, tiles);
     commit_copies();
   };
 #pragma unroll
@@ -129,7 +115,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
     const int key = b * kKeys;
     const bool whole =
         s.rows % 16 == 0 && key + kKeys - 1 <= s.position && key >= first_key(last, task.window);
-    rows.attend(keys(b), values(b), key, factor, whole);
+    rows.attend(T::keys(tiles, b), T::values(tiles, b), key, factor, whole);
     __syncthreads();
     ask_for(b + T::kStages);
   }
@@ -140,20 +126,6 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   if (partial != nullptr) merge_splits<kRowsOfTile>(task, s);
 }
 
-template <bool kF16, int kD>
-void launch(Context& context, const AttentionTask& task, dim3 grid) {
-  context.launch(attention_kernel<kF16, kD>, grid, kThreads, std::size_t{KeyTiles<kD>::kBytes},
-                 task);
-}
-
-template <bool kF16>
-void launch(Context& context, const AttentionTask& task, dim3 grid) {
-  if (task.kv.padded <= 64) return launch<kF16, 64>(context, task, grid);
-  if (task.kv.padded <= 96) return launch<kF16, 96>(context, task, grid);
-  if (task.kv.padded <= 128) return launch<kF16, 128>(context, task, grid);
-  launch<kF16, 256>(context, task, grid);
-}
-
 }  // namespace
 
 bool has_tensor_attention(const AttentionShape& shape) {
@@ -162,11 +134,10 @@ bool has_tensor_attention(const AttentionShape& shape) {
 }
 
 void attend_on_tensor_cores(Context& context, const AttentionTask& task, dim3 grid) {
-  if (task.kv.dtype == DataType::F16) {
-    launch<true>(context, task, grid);
-  } else {
-    launch<false>(context, task, grid);
-  }
+  for_cache(task.kv, [&]<bool kF16, int kD>() {
+    context.launch(attention_kernel<kF16, kD>, grid, kThreads, std::size_t{KeyTiles<kD>::kAll * 2},
+                   task);
+  });
 }
 
 }  // namespace infinilm::cuda

@@ -18,13 +18,10 @@ namespace {
 
 constexpr int kWarps = 4, kThreads = kWarps * 32;
 
+// The queries lie behind the tiles.
 template <int kD>
-struct Tiles {
-  static constexpr int kStride = kD + 8;  // eight rows in different banks
-  static constexpr int kElements = kKeys * kStride;
-  static constexpr int kStages = kD <= 128 ? 2 : 1;
-  static constexpr int kQueries = kTokenHeads * kStride;
-  static constexpr int kBytes = (kStages * 2 * kElements + kQueries) * 2;
+struct Tiles : KeyTiles<kD> {
+  static constexpr int kBytes = (KeyTiles<kD>::kAll + kTokenHeads * KeyTiles<kD>::kStride) * 2;
 };
 
 // What a thread rotates: a pair of dimensions, d and d + half, of every kAtOnce-th head.
@@ -257,9 +254,7 @@ __global__ void __launch_bounds__(kThreads) token_kernel(AttentionTask task) {
   using T = Tiles<kD>;
   INFINILM_SHARED_MEMORY(memory);
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
-  std::uint16_t* queries = tiles + T::kStages * 2 * T::kElements;
-  const auto keys = [&](int b) { return tiles + b % T::kStages * 2 * T::kElements; };
-  const auto values = [&](int b) { return keys(b) + T::kElements; };
+  std::uint16_t* queries = tiles + T::kAll;
   let_next_start();
   const Share s = share_of(task);  // of what was uploaded
   const bool takes_token = task.k != nullptr;
@@ -271,9 +266,7 @@ __global__ void __launch_bounds__(kThreads) token_kernel(AttentionTask task) {
     if (b < s.block_end) {
       // The token's own place is left out: it is not on its way from there.
       const int own = takes_token ? s.position - b * kKeys : -1;
-      fetch_block<kD, kThreads>(
-          task, s, b, length, keys(b), values(b),
-          [](std::uint16_t* tile, int token, int d) { return tile + token * T::kStride + d; }, own);
+      T::template fetch<kThreads>(task, s, b, length, tiles, own);
     }
     commit_copies();
   };
@@ -284,7 +277,8 @@ __global__ void __launch_bounds__(kThreads) token_kernel(AttentionTask task) {
   NewToken<kF16, kD> token;
   const int last_block = takes_token ? s.position / kKeys : -1;
   const auto put_token = [&](int b) {
-    if (b == last_block && b < s.block_end) token.write(task, s, own, keys(b), values(b));
+    if (b != last_block || b >= s.block_end) return;
+    token.write(task, s, own, T::keys(tiles, b), T::values(tiles, b));
   };
   if (takes_token) {
     token.find_place(task, s);
@@ -301,7 +295,8 @@ __global__ void __launch_bounds__(kThreads) token_kernel(AttentionTask task) {
     wait_for_copies<T::kStages - 1>();
     __syncthreads();
     if (b == s.block_begin) heads.load(queries);
-    heads.attend(keys(b), values(b), warp_index() * 16, b * kKeys, lowest, s.position, factor);
+    heads.attend(T::keys(tiles, b), T::values(tiles, b), warp_index() * 16, b * kKeys, lowest,
+                 s.position, factor);
     __syncthreads();
     ask_for(b + T::kStages);
     put_token(b + T::kStages);
@@ -327,22 +322,10 @@ void launch(Context& context, const AttentionTask& task, dim3 grid) {
   context.launch(token_kernel<kF16, kD>, grid, kThreads, shared, task);
 }
 
-template <bool kF16>
-void launch(Context& context, const AttentionTask& task, dim3 grid) {
-  if (task.kv.padded <= 64) return launch<kF16, 64>(context, task, grid);
-  if (task.kv.padded <= 96) return launch<kF16, 96>(context, task, grid);
-  if (task.kv.padded <= 128) return launch<kF16, 128>(context, task, grid);
-  launch<kF16, 256>(context, task, grid);
-}
-
 }  // namespace
 
 void attend_token(Context& context, const AttentionTask& task, dim3 grid) {
-  if (task.kv.dtype == DataType::F16) {
-    launch<true>(context, task, grid);
-  } else {
-    launch<false>(context, task, grid);
-  }
+  for_cache(task.kv, [&]<bool kF16, int kD>() { launch<kF16, kD>(context, task, grid); });
 }
 
 }  // namespace infinilm::cuda

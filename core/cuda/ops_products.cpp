@@ -203,7 +203,7 @@ bool OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
     const std::int64_t count = std::min(most, w.outputs - begin);
     slab.outputs = static_cast<int>(count);
     widen_rows(*context_, w, begin, count, type, memory, slab.row_bytes / size);
-    const std::int64_t item = y.type == DataType::F32 ? 4 : 2;
+    const auto item = static_cast<std::int64_t>(size_of(y.type));
     const Results some = {static_cast<std::byte*>(y.data) + begin * item, y.stride, y.type};
     if (!multiply_dense(x, prepared, stride, slab, true, type, residual, some)) return false;
   }
