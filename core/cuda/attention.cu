@@ -6,7 +6,7 @@
 namespace infinilm::cuda {
 namespace {
 
-constexpr int kWideRows = 128, kTensorRows = 64;
+constexpr int kTensorRows = 64;
 // To merge splits takes tensor cores longer than to go through so many blocks of the cache.
 constexpr int kLeastBlocks = 2;
 
@@ -18,14 +18,14 @@ int tile_rows(const Context& context, const AttentionShape& shape, bool one_row_
 
 }  // namespace
 
-bool can_take_tokens(const AttentionShape& shape, bool one_row_each) {
-  return one_row_each && has_tensor_attention(shape);
+bool can_take_tokens(const Context& context, const AttentionShape& shape, bool one_row_each) {
+  return one_row_each ? has_tensor_attention(shape) : has_wide_attention(context, shape);
 }
 
 bool can_round(const AttentionShape& shape) { return has_tensor_attention(shape); }
 
-bool can_rotate(const AttentionShape& shape, bool one_row_each) {
-  return !one_row_each && has_tensor_attention(shape);
+bool can_rotate(const Context& context, const AttentionShape& shape, bool one_row_each) {
+  return !one_row_each && has_tensor_attention(shape) && !has_wide_attention(context, shape);
 }
 
 int tile_tokens(const Context& context, const AttentionShape& shape, bool one_row_each) {
@@ -34,10 +34,12 @@ int tile_tokens(const Context& context, const AttentionShape& shape, bool one_ro
   return std::max(1, tile_rows(context, shape, one_row_each) / group);
 }
 
-void attention(Context& context, const AttentionCall& call, SplitMemory& memory) {
+void attention(Context& context, const AttentionCall& call, SplitMemory& splits_memory,
+               Scratch& queries) {
   if (call.tile_count == 0) return;
   const AttentionShape& shape = call.shape;
   const int rows = tile_rows(context, shape, call.one_row_each);
+  const bool wide = !call.one_row_each && has_wide_attention(context, shape);
   AttentionTask task{};
   task.q = call.q.data;
   task.y = call.y.data;
@@ -57,6 +59,7 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
   const auto columns = task.y_stride | task.rounded_stride | shape.head_dim;
   task.fours = places % 16 == 0 && columns % 4 == 0;
   task.least_blocks = call.one_row_each && has_tensor_attention(shape) ? kLeastBlocks : 1;
+  task.step_blocks = wide ? kWideBlocks : 1;
   task.scale = shape.scale;
   task.k = call.tokens.k.data;
   task.v = call.tokens.v.data;
@@ -68,7 +71,9 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
   task.sin_stride = call.tokens.rotation.sin.stride;
   const int chunks = (task.group + task.tile_heads - 1) / task.tile_heads;
   const std::int64_t tiles = std::int64_t{call.tile_count} * shape.kv_heads * chunks;
-  std::int64_t splits = (2 * context.multiprocessors() + tiles - 1) / tiles;
+  // Blocks of threads that are on a multiprocessor at once.
+  const int together = wide ? 1 : 2;
+  std::int64_t splits = (together * context.multiprocessors() + tiles - 1) / tiles;
   if (call.one_row_each) {
     // What was recorded is run again for longer sequences: lengths must not count. Blocks that wait for their turn would
     // cost more than they give.
@@ -78,18 +83,31 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& memory)
     splits = std::min(splits, (blocks + kLeastBlocks - 1) / kLeastBlocks);
   }
   splits = std::clamp<std::int64_t>(splits, 1, kMostSplits);
+  const auto count = static_cast<std::size_t>(tiles);
   if (splits > 1) {
-    const auto count = static_cast<std::size_t>(tiles);
     task.partial = reinterpret_cast<float*>(context.scratch(
-        memory.partial,
+        splits_memory.partial,
         count * static_cast<std::size_t>(splits * rows * partial_stride(task.kv.padded)) * 4));
+  }
+  if (splits > 1 || wide) {
     task.arrived = reinterpret_cast<unsigned*>(
-        context.cleared_scratch(memory.arrived, count * sizeof(unsigned)));
+        context.cleared_scratch(splits_memory.arrived, (count + 1) * sizeof(unsigned)));
+  }
+  if (wide) {
+    task.tiles = static_cast<int>(tiles);
+    task.splits = static_cast<int>(splits);
+    task.drawn = task.arrived + tiles;
+    const std::int64_t stride = shape.heads * task.kv.padded;
+    auto* rounded = reinterpret_cast<std::uint16_t*>(
+        context.scratch(queries, static_cast<std::size_t>(call.q.rows * stride) * 2));
+    round_queries(context, call.q, call.tokens, call.sequences, task.kv, {rounded, stride});
+    task.rounded_q = rounded;
+    task.rounded_q_stride = stride;
+    return attend_wide(context, task);
   }
   const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(splits));
   if (!has_tensor_attention(shape)) return attend_in_floats(context, task, grid);
   if (call.one_row_each) return attend_token(context, task, grid);
-  if (has_wide_attention(context, shape)) return attend_wide(context, task, grid);
   attend_on_tensor_cores(context, task, grid);
 }
 

@@ -2,7 +2,7 @@
 // become one.
 //
 // A tile's rows are its tokens times the query heads of one key head, up to `kRows` of them: row r is token r / heads and head
-// r % heads of the tile. Threads of gridDim.y blocks share the tile's keys; the last to arrive adds up.
+// r % heads of the tile. Several blocks of threads share the tile's keys, a split each; the last to arrive adds up.
 #pragma once
 
 #include "cuda/kv.cuh"
@@ -25,18 +25,36 @@ struct AttentionTask {
   int tile_tokens;
   int window;
   int least_blocks;  // of the cache, that a split has
+  int step_blocks;   // that are gone through at once, a power of two: a split has a multiple
   float scale;
   bool fours;         // results can be written four at a time
   float* partial;     // per split: [rows, partial_stride]
   unsigned* arrived;  // per tile and head
+  // For blocks of threads that take one share after the other: how many there are of what gridDim says otherwise, and what was drawn
+  // already; zero between operations.
+  int tiles, splits;
+  unsigned* drawn;
+  // q, rotated and rounded to the cache's type, heads at multiples of kv.padded; for attend_wide.
+  const std::uint16_t* rounded_q;
+  std::int64_t rounded_q_stride;
   // The step's tokens, row by row as q. With `k`: not in the cache yet. With `cos`: q is not rotated yet; tables were uploaded, no kernel
   // writes them.
   const float *k, *v, *cos, *sin;
   std::int64_t k_stride, v_stride, cos_stride, sin_stride;
 };
 
-// What one block of threads does.
+// A tile, and a split of its keys.
+struct Item {
+  int tile, tiles, split, splits;
+};
+__device__ __forceinline__ Item item_of_block() {
+  return {static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x), static_cast<int>(blockIdx.y),
+          static_cast<int>(gridDim.y)};
+}
+
+// What is to be done of it.
 struct Share {
+  Item item;
   SequenceInfo sequence;
   int first;  // token
   int rows;   // of the tile
@@ -48,12 +66,13 @@ struct Share {
   int splits;                  // that have something to do
 };
 
-__device__ __forceinline__ Share share_of(const AttentionTask& task) {
+__device__ __forceinline__ Share share_of(const AttentionTask& task, const Item& item) {
   Share s;
+  s.item = item;
   const int chunks = (task.group + task.tile_heads - 1) / task.tile_heads;
-  const int heads = task.kv.kv_heads * chunks, last = static_cast<int>(gridDim.x) - 1;
+  const int heads = task.kv.kv_heads * chunks;
   // A prompt's last tokens see the most keys: they come first, so that nobody waits for them in the end.
-  const int index = last - static_cast<int>(blockIdx.x), head = index % heads;
+  const int index = item.tiles - 1 - item.tile, head = index % heads;
   const QueryTile tile = task.sequences.tiles[index / heads];
   const int chunk = head % chunks;
   s.sequence = task.sequences.info[tile.sequence];
@@ -66,10 +85,10 @@ __device__ __forceinline__ Share share_of(const AttentionTask& task) {
   s.position = s.sequence.past + tile.first;
   const int begin = first_key(s.position, task.window) / kKeys;
   const int end = (s.position + tokens - 1) / kKeys + 1;
-  const int splits = static_cast<int>(gridDim.y), split = static_cast<int>(blockIdx.y);
-  const int each = max((end - begin + splits - 1) / splits, task.least_blocks);
+  const int least = max((end - begin + item.splits - 1) / item.splits, task.least_blocks);
+  const int each = (least + task.step_blocks - 1) & -task.step_blocks;
   s.splits = (end - begin + each - 1) / each;
-  s.block_begin = min(end, begin + split * each);
+  s.block_begin = min(end, begin + item.split * each);
   s.block_end = min(end, s.block_begin + each);
   return s;
 }
@@ -128,8 +147,9 @@ inline constexpr int kPartialHead = 4;
 __host__ __device__ constexpr int partial_stride(int padded) { return padded + kPartialHead; }
 
 // Memory of a split's partial results of `rows` rows.
-__device__ __forceinline__ float* partial_of(const AttentionTask& task, int rows, int split) {
-  const std::int64_t before = static_cast<std::int64_t>(blockIdx.x) * gridDim.y + split;
+__device__ __forceinline__ float* partial_of(const AttentionTask& task, const Item& item, int rows,
+                                             int split) {
+  const std::int64_t before = static_cast<std::int64_t>(item.tile) * item.splits + split;
   return task.partial + before * rows * partial_stride(task.kv.padded);
 }
 
@@ -164,27 +184,33 @@ struct Merge {
   }
 };
 
-// Called by all threads once this split's results are written: the last one of the tile merges them by log-sum-exp.
-template <int kRows>
+// All threads of a block.
+struct WholeBlock {
+  __device__ static int count() { return static_cast<int>(blockDim.x); }
+  __device__ static void meet() { __syncthreads(); }
+};
+
+// Called by all threads of a team, a block's first ones, once this split's results are written: the last one of the tile merges them by
+// log-sum-exp.
+template <int kRows, class Team = WholeBlock>
 __device__ void merge_splits(const AttentionTask& task, const Share& s) {
   __shared__ bool is_last;
-  __syncthreads();
+  Team::meet();
   if (threadIdx.x == 0) {
     __threadfence();
-    unsigned* arrived = task.arrived + blockIdx.x;
+    unsigned* arrived = task.arrived + s.item.tile;
     is_last = atomicAdd(arrived, 1u) == static_cast<unsigned>(s.splits) - 1;
     if (is_last) *arrived = 0;  // for the next operation
     __threadfence();
   }
-  __syncthreads();
+  Team::meet();
   if (!is_last) return;
   // Independent loads: it is their number of round trips that takes time.
   constexpr int kAtOnce = 8;
   const int stride = partial_stride(task.kv.padded), pieces = (task.kv.head_dim + 3) / 4;
-  for (int i = static_cast<int>(threadIdx.x); i < s.rows * pieces;
-       i += static_cast<int>(blockDim.x)) {
+  for (int i = static_cast<int>(threadIdx.x); i < s.rows * pieces; i += Team::count()) {
     const int r = i / pieces, d = i % pieces * 4;
-    const float* first = partial_of(task, kRows, 0) + r * stride;
+    const float* first = partial_of(task, s.item, kRows, 0) + r * stride;
     Merge merge{kBitsOfE};
     for (int split = 0; split < s.splits; split += kAtOnce) {
       float2 heads[kAtOnce];
@@ -215,7 +241,9 @@ inline constexpr int kTokenHeads = 8;
 void attend_token(Context& context, const AttentionTask& task, dim3 grid);
 // Of many tokens, where has_wide_attention.
 bool has_wide_attention(const Context& context, const AttentionShape& shape);
-void attend_wide(Context& context, const AttentionTask& task, dim3 grid);
+inline constexpr int kWideRows = 128;
+inline constexpr int kWideBlocks = 2;  // of the cache, at once
+void attend_wide(Context& context, const AttentionTask& task);
 
 inline constexpr int kFloatRows = 16;
 

@@ -45,6 +45,15 @@ struct NewTokens {
 // Writes them at their sequences' positions; with a rotation, q and k are rotated in place first.
 void kv_store(Context& context, const NewTokens& tokens, const Sequences& sequences,
               const KvView& kv);
+// q as tensor cores take it: rounded to the cache's type, a head's kv.padded columns after the other's.
+struct RoundedQueries {
+  std::uint16_t* data = nullptr;
+  std::int64_t stride = 0;  // elements
+};
+// What attention begins with: as kv_store, if there are tokens; and q rounded, rotated first if there is a rotation. What q and k are
+// afterwards, nobody may ask.
+void round_queries(Context& context, Matrix q, const NewTokens& tokens, const Sequences& sequences,
+                   const KvView& kv, const RoundedQueries& to);
 
 // Query tokens and heads that a block of threads takes, and the blocks of the cache that it shares with others.
 struct AttentionCall {
@@ -57,8 +66,8 @@ struct AttentionCall {
       false;  // every sequence asks for one token: what is decided then may not depend on lengths
   std::int64_t longest = 0;  // keys
   AttentionShape shape;
-  // With a rotation, q is still to be rotated; with k, they are not in the cache yet. The kernel does both, and leaves q and k as
-  // they are. See can_rotate and can_take_tokens.
+  // With a rotation, q is still to be rotated; with k, they are not in the cache yet. Both are done here; nobody asks for q and k after
+  // that. See can_rotate and can_take_tokens.
   NewTokens tokens;
   // The results rounded, if not null; y may have no memory then. See can_round.
   std::uint16_t* rounded = nullptr;
@@ -70,13 +79,14 @@ struct AttentionCall {
 bool can_round(const AttentionShape& shape);
 
 // Whether `attention` can be given the step's tokens with their rotation, instead of kv_store before it.
-bool can_take_tokens(const AttentionShape& shape, bool one_row_each);
+bool can_take_tokens(const Context& context, const AttentionShape& shape, bool one_row_each);
 // Whether it can be given the rotation of q alone.
-bool can_rotate(const AttentionShape& shape, bool one_row_each);
+bool can_rotate(const Context& context, const AttentionShape& shape, bool one_row_each);
 // Tokens of a tile for this shape and these rows.
 int tile_tokens(const Context& context, const AttentionShape& shape, bool one_row_each);
 
-void attention(Context& context, const AttentionCall& call, SplitMemory& memory);
+// `queries`: memory for q as it is multiplied.
+void attention(Context& context, const AttentionCall& call, SplitMemory& splits, Scratch& queries);
 
 // Step by step, as Ops.
 void attention_scores(Context& context, Matrix q, const Sequences& sequences,

@@ -107,7 +107,7 @@ template <int kFours>
 __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task) {
   INFINILM_SHARED_MEMORY(bytes);
   let_next_start();
-  const Share s = share_of(task);  // of what was uploaded
+  const Share s = share_of(task, item_of_block());  // of what was uploaded
   wait_for_previous();
   if (s.block_begin >= s.block_end) return;
   const int padded = task.kv.padded, thread = static_cast<int>(threadIdx.x);
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   }
   __syncthreads();
   const bool alone = s.splits == 1;
-  float* partial = alone ? nullptr : partial_of(task, kFloatRows, static_cast<int>(blockIdx.y));
+  float* partial = alone ? nullptr : partial_of(task, s.item, kFloatRows, s.item.split);
   if (row < s.rows) {
     float* to = alone ? task.y + row_of(s, row) * task.y_stride + column_of(task, s, row)
                       : partial + row * partial_stride(padded) + kPartialHead;

@@ -198,6 +198,33 @@ __device__ __forceinline__ void write_result(const AttentionTask& task, const Sh
   }
 }
 
+// A lane's row h times `by`, rounded, where whole rows of kD columns lie at multiples of 16 bytes. The four lanes of a row exchange what
+// they have, so that each writes eight neighbouring columns at once. By all lanes of a warp; `valid` ones write.
+template <int kD>
+__device__ __forceinline__ void write_rounded(const AttentionTask& task, const RowState<kD>& rows,
+                                              int h, float by, std::uint16_t* to, bool valid) {
+  const int t = lane_index() % 4;
+  // Of a and b, the lane's partner gets what it has no use for.
+  const auto exchange = [](unsigned& a, unsigned& b, int other, bool upper) {
+    const unsigned got = __shfl_xor_sync(kAll, upper ? a : b, other);
+    (upper ? a : b) = got;
+  };
+#pragma unroll
+  for (int n = 0; n < kD / 8; n += 4) {
+    unsigned w[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float (&sums)[4] = rows.sums[n + i];
+      w[i] = rounded_pair(task, sums[2 * h] * by, sums[2 * h + 1] * by);
+    }
+    exchange(w[0], w[1], 1, t % 2 == 1);
+    exchange(w[2], w[3], 1, t % 2 == 1);
+    exchange(w[0], w[2], 2, t >= 2);
+    exchange(w[1], w[3], 2, t >= 2);
+    if (valid) *reinterpret_cast<uint4*>(to + 8 * (n + t)) = make_uint4(w[0], w[1], w[2], w[3]);
+  }
+}
+
 // The same for a warp's 16 rows with all the keys of this block, of which `first` is the first: a lane's two rows, in pairs of columns.
 template <int kD>
 __device__ __forceinline__ void write_rows(const AttentionTask& task, const Share& s,
@@ -205,14 +232,14 @@ __device__ __forceinline__ void write_rows(const AttentionTask& task, const Shar
   const int g = lane_index() / 4, t = lane_index() % 4, head_dim = task.kv.head_dim;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int r = first + g + 8 * h;
-    if (r >= s.rows) continue;
+    const int r = min(first + g + 8 * h, s.rows - 1);
+    const bool valid = first + g + 8 * h < s.rows;
     float* to = nullptr;
     std::uint16_t* rounded = nullptr;
     float by = 1.0f;
     if (partial != nullptr) {
       to = partial + r * partial_stride(task.kv.padded);
-      if (t == 0) {
+      if (t == 0 && valid) {
         to[0] = rows.peak[h] * task.scale;
         to[1] = rows.total[h];
       }
@@ -223,6 +250,11 @@ __device__ __forceinline__ void write_rows(const AttentionTask& task, const Shar
       if (task.rounded != nullptr) rounded = task.rounded + row * task.rounded_stride + column;
       by = 1.0f / rows.total[h];
     }
+    if (to == nullptr && head_dim == kD && reinterpret_cast<std::uintptr_t>(rounded) % 16 == 0) {
+      write_rounded(task, rows, h, by, rounded, valid);
+      continue;
+    }
+    if (!valid) continue;
     const bool in_pairs = head_dim % 2 == 0 && reinterpret_cast<std::uintptr_t>(to) % 8 == 0 &&
                           reinterpret_cast<std::uintptr_t>(rounded) % 4 == 0;
 #pragma unroll

@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
   INFINILM_SHARED_MEMORY(memory);
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
   let_next_start();
-  const Share s = share_of(task);  // of what was uploaded
+  const Share s = share_of(task, item_of_block());  // of what was uploaded
   wait_for_previous();
   if (s.block_begin >= s.block_end) return;
   const int length = s.sequence.past + s.sequence.rows;
@@ -120,8 +120,7 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(AttentionTask task)
     ask_for(b + T::kStages);
   }
   rows.gather();
-  float* partial =
-      s.splits == 1 ? nullptr : partial_of(task, kRowsOfTile, static_cast<int>(blockIdx.y));
+  float* partial = s.splits == 1 ? nullptr : partial_of(task, s.item, kRowsOfTile, s.item.split);
   write_rows(task, s, partial, warp_index() * 16, rows);
   if (partial != nullptr) merge_splits<kRowsOfTile>(task, s);
 }

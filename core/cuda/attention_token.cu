@@ -256,7 +256,7 @@ __global__ void __launch_bounds__(kThreads) token_kernel(AttentionTask task) {
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
   std::uint16_t* queries = tiles + T::kAll;
   let_next_start();
-  const Share s = share_of(task);  // of what was uploaded
+  const Share s = share_of(task, item_of_block());  // of what was uploaded
   const bool takes_token = task.k != nullptr;
   if (!takes_token) wait_for_previous();
   if (s.block_begin >= s.block_end) return;
@@ -302,8 +302,7 @@ __global__ void __launch_bounds__(kThreads) token_kernel(AttentionTask task) {
     put_token(b + T::kStages);
   }
   heads.gather();
-  float* partial =
-      s.splits == 1 ? nullptr : partial_of(task, kTokenHeads, static_cast<int>(blockIdx.y));
+  float* partial = s.splits == 1 ? nullptr : partial_of(task, s.item, kTokenHeads, s.item.split);
   merge_warps<kF16, kD>(task, s, heads, reinterpret_cast<float*>(memory), partial);
   if (partial != nullptr) merge_splits<kTokenHeads>(task, s);
 }

@@ -1,116 +1,230 @@
 // Attention of many query tokens where four warps multiply together (wgmma, Hopper), for a cache of 16-bit floats and a head_dim up to
-// 128 (Shah et al. 2024, FlashAttention-3, without its division of warps by their work).
+// 128 (Shah et al. 2024, FlashAttention-3).
 //
-//   A block has 128 rows, 64 for each of two groups of four warps, and goes through 64 keys at a time. Scores of one 64 are multiplied
-//   while values of the 64 before are added up, and become weights meanwhile:
-//     scores [64, 64] = q [64, D] keys [64, D]^T beside sums [64, D] += p [64, 64] values [64, D]
-//   Keys and values come two such steps ahead.
+//   A block of threads takes one share after the other, 128 rows and 128 keys of it at a time. Two groups of four warps multiply, 64 rows
+//   each; of a third, one warp brings keys and values, the others draw shares and bring their queries. Scores of one 128 keys are multiplied while values of the
+//   128 before are added up, and become weights meanwhile, while the other group multiplies:
+//     scores [64, 128] = q [64, D] keys [128, D]^T beside sums [64, D] += p [64, 128] values [128, D]
+#include <algorithm>
+
 #include "cuda/attention_rows.cuh"
+#include "cuda/tile_map.hpp"
 #include "cuda/wide_tiles.cuh"
 
 namespace infinilm::cuda {
 namespace {
 
-constexpr int kGroups = 2, kGroupThreads = 128, kThreads = kGroups * kGroupThreads;
-constexpr int kStages = 4;  // of keys and values: two on their way, one multiplied, one added up
+constexpr int kGroups = 2, kGroupThreads = 128, kGroupRows = 64;
+constexpr int kMultiplying = kGroups * kGroupThreads, kThreads = kMultiplying + kGroupThreads;
+static_assert(kGroups * kGroupRows == kWideRows);
+constexpr int kStepKeys = kWideBlocks * kKeys;
+// Together not more than the 168 of each thread that a block of so many begins with.
+constexpr int kOfMultiplying = 232, kOfBringing = 40;
+static_assert(kOfMultiplying * kGroups + kOfBringing <= 168 * (kGroups + 1));
 
-template <int kD>
-constexpr int kBytes = (kGroups + kStages * 2) * kTileElements<kD> * 2 + 1024;  // aligned in it
+constexpr int kBringingQueries = kGroupThreads - 32;  // threads
+// Places where threads meet: those that multiply; a group that waits for its turn, from here on.
+constexpr int kAllGroups = 1, kFirstTurn = 2;
 
-template <int kD>
-struct Tiles {
-  std::uint16_t* memory;
-  __device__ __forceinline__ explicit Tiles(unsigned char* shared) {
-    const auto address = reinterpret_cast<std::uintptr_t>(shared);
-    memory = reinterpret_cast<std::uint16_t*>(shared + ((address + 1023) / 1024 * 1024 - address));
+// What all lanes of a warp have. The compiler, which lets products overlap only where it is certain that all threads come along, does not
+// know it of what was read.
+__device__ __forceinline__ int uniform(int x) { return __shfl_sync(kAll, x, 0); }
+
+struct MultiplyingThreads {
+  __device__ static int count() { return kMultiplying; }
+  __device__ static void meet() { cuda::meet(kAllGroups, kMultiplying); }
+};
+
+// Slots in shared memory that are filled and emptied in turn.
+template <int kSlots>
+struct Slots {
+  Arrival filled[kSlots], emptied[kSlots];
+
+  // fillers: arrivals that fill a slot. A warp that multiplies empties one by one arrival.
+  __device__ void begin(int fillers) {
+    begin_arrivals(filled, kSlots, fillers);
+    begin_arrivals(emptied, kSlots, kMultiplying / 32);
   }
-  __device__ __forceinline__ std::uint16_t* queries(int group) const {
-    return memory + group * kTileElements<kD>;
+};
+template <int kSlots>
+struct Turn {
+  int slot = 0;
+  unsigned phase = 0;
+
+  __device__ __forceinline__ void wait_until_filled(Slots<kSlots>& slots) const {
+    wait_for_arrival(slots.filled + slot, phase);
   }
-  __device__ __forceinline__ std::uint16_t* keys(int i) const {
-    return memory + (kGroups + i % kStages * 2) * kTileElements<kD>;
+  __device__ __forceinline__ void wait_until_emptied(Slots<kSlots>& slots) const {
+    wait_for_arrival(slots.emptied + slot, phase ^ 1u);  // in the beginning they are
   }
-  __device__ __forceinline__ std::uint16_t* values(int i) const {
-    return keys(i) + kTileElements<kD>;
+  __device__ __forceinline__ void empty(Slots<kSlots>& slots) const {
+    if (is_elected()) arrive(slots.emptied + slot);
+  }
+  __device__ __forceinline__ void next() {
+    if (++slot < kSlots) return;
+    slot = 0;
+    phase ^= 1u;
   }
 };
 
-// Eight neighbouring floats, from where four can be read at once.
-__device__ __forceinline__ void load_eight(const float* from, float (&v)[8]) {
-  const float4 a = load_four(from), b = load_four(from + 4);
-  v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
-  v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
-}
-template <bool kF16>
-__device__ __forceinline__ uint4 rounded_eight(const float (&v)[8]) {
-  return make_uint4(pack_half<kF16>(v[0], v[1]), pack_half<kF16>(v[2], v[3]),
-                    pack_half<kF16>(v[4], v[5]), pack_half<kF16>(v[6], v[7]));
-}
+template <int kD>
+struct Memory {
+  static constexpr int kStages = kD <= 64 ? 3 : 2;
+  static constexpr int kShares =
+      4;  // one is drawn while another is begun, and one or two are ended
 
-// A group's queries, rotated if that is to be done here, and rounded; zeros around them. Eight columns at once, of both halves of what
-// is rotated, where memory is laid out for it: several threads' loads are under way together.
-template <bool kF16, int kD>
-__device__ __forceinline__ void put_queries(const AttentionTask& task, const Share& s, int first,
-                                            std::uint16_t* tile) {
-  constexpr int kPieces = kD / 8;
-  const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
-  const int head_dim = task.kv.head_dim, half = head_dim / 2;
-  const auto places = reinterpret_cast<std::uintptr_t>(task.q) |
-                      reinterpret_cast<std::uintptr_t>(task.cos) |
-                      reinterpret_cast<std::uintptr_t>(task.sin);
-  const auto strides = task.q_stride | task.cos_stride | task.sin_stride;
-  const bool in_fours = places % 16 == 0 && strides % 4 == 0 && head_dim % 16 == 0;
-  const auto head_of = [&](int r) {
-    return task.q + row_of(s, first + r) * task.q_stride + column_of(task, s, first + r);
-  };
-  const auto put = [&](int r, int d, const uint4& v) {
-    *reinterpret_cast<uint4*>(place_in_tile(tile, r, d)) = v;
-  };
-  if (in_fours && task.cos == nullptr) {
-#pragma unroll 4
-    for (int i = thread; i < kTileOfRows * kPieces; i += kGroupThreads) {
-      const int r = i / kPieces, d = i % kPieces * 8;
-      float v[8] = {};
-      if (first + r < s.rows && d < head_dim) load_eight(head_of(r) + d, v);
-      put(r, d, rounded_eight<kF16>(v));
-    }
-  } else if (in_fours) {
-#pragma unroll 4
-    for (int i = thread; i < kTileOfRows * (kPieces / 2); i += kGroupThreads) {
-      const int r = i / (kPieces / 2), d = i % (kPieces / 2) * 8;
-      float a[8] = {}, b[8] = {};
-      if (first + r < s.rows && d < half) {
-        const std::int64_t row = row_of(s, first + r);
-        float cos[8], sin[8];
-        load_eight(head_of(r) + d, a);
-        load_eight(head_of(r) + half + d, b);
-        load_eight(task.cos + row * task.cos_stride + d, cos);
-        load_eight(task.sin + row * task.sin_stride + d, sin);
-#pragma unroll
-        for (int k = 0; k < 8; ++k) {
-          const RotaryPair pair = {a[k], b[k], cos[k], sin[k]};
-          a[k] = pair.first();
-          b[k] = pair.second();
-        }
-      }
-      // Behind the halves, where these do not fill the tile, lie as many zeros.
-      put(r, d < half ? d : half + d, rounded_eight<kF16>(a));
-      put(r, d < half ? half + d : kD / 2 + d, rounded_eight<kF16>(b));
-    }
-  } else {
-    for (int i = thread; i < kTileOfRows * kD; i += kGroupThreads) {
-      const int r = i / kD, d = i % kD;
-      const bool inside = first + r < s.rows;
-      const float x = inside ? query_of(task, row_of(s, first + r), head_of(r), d) : 0.0f;
-      place_in_tile(tile, r, d / 8 * 8)[d % 8] = to_half<kF16>(x);
+  std::uint16_t queries[2][kGroups][kTileElements<kGroupRows, kD>];
+  std::uint16_t keys[kStages][kTileElements<kStepKeys, kD>];
+  std::uint16_t values[kStages][kTileElements<kStepKeys, kD>];
+  Slots<2> of_queries;
+  Slots<kStages> of_keys, of_values;
+  Arrival drawn[kShares];
+  Share shares[kShares];  // without rows: nothing is left
+
+  __device__ void begin() {
+    begin_arrivals(drawn, kShares);
+    of_queries.begin(kBringingQueries);
+    of_keys.begin(1);
+    of_values.begin(1);
+    show_arrivals();
+  }
+  __device__ __forceinline__ const Share& wait_for_share(const Turn<kShares>& turn) {
+    wait_for_arrival(drawn + turn.slot, turn.phase);
+    return shares[turn.slot];
+  }
+
+  __device__ static Memory& at(unsigned char* shared) {
+    const auto address = reinterpret_cast<std::uintptr_t>(shared);
+    return *reinterpret_cast<Memory*>(shared + ((address + 1023) / 1024 * 1024 - address));
+  }
+  static constexpr std::size_t bytes() { return sizeof(Memory) + 1024; }
+};
+
+// ---- what is brought
+// By one warp: keys and values of one share after the other.
+template <int kD>
+class BringingKeys {
+ public:
+  __device__ BringingKeys(const AttentionTask& task, const TileMap& map, Memory<kD>& memory)
+      : task_(task), map_(map), memory_(memory) {}
+
+  __device__ __forceinline__ void run() {
+    wait_for_previous();
+    for (Turn<Memory<kD>::kShares> turn;; turn.next()) {
+      const Share& s = memory_.wait_for_share(turn);
+      if (s.rows == 0) return;
+      for (int b = s.block_begin; b < s.block_end; b += kWideBlocks) bring(s, b);
     }
   }
-}
 
-template <bool kF16>
-__device__ __forceinline__ void pack_weights(const float (&p)[8][4], unsigned (&packed)[4][4]) {
+ private:
+  static constexpr int kStages = Memory<kD>::kStages;
+
+  __device__ __forceinline__ void bring(const Share& s, int b) {
+    std::byte* const* blocks = task_.sequences.blocks + s.sequence.first_block + b;
+    const bool has_second = b + 1 < s.block_end;
+    const std::byte* const first = blocks[0];
+    const std::byte* const second = has_second ? blocks[1] : nullptr;
+    const auto bring = [&](Slots<kStages>& slots, std::uint16_t* tile, auto of) {
+      turn_.wait_until_emptied(slots);
+      if (!is_elected()) return;
+      Arrival* arrival = slots.filled + turn_.slot;
+      expect_bytes(arrival, (has_second ? 2 : 1) * kKeys * kD * 2);
+      copy_block(of(task_.kv, first, s.kv_head), tile, arrival);
+      if (has_second) {
+        copy_block(of(task_.kv, second, s.kv_head), tile + kKeys * kPanelColumns, arrival);
+      }
+    };
+    bring(memory_.of_keys, memory_.keys[turn_.slot], keys_of<const std::byte>);
+    bring(memory_.of_values, memory_.values[turn_.slot], values_of<const std::byte>);
+    turn_.next();
+  }
+
+  // A head's 64 rows to a tile's.
+  __device__ __forceinline__ void copy_block(const std::byte* head, std::uint16_t* tile,
+                                             Arrival* arrival) {
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
+    for (int panel = 0; panel < kD / kPanelColumns; ++panel) {
+      copy_panel(tile + panel * kPanelElements<kStepKeys>, map_, head, panel * kPanelColumns,
+                 arrival);
+    }
+  }
+
+  const AttentionTask& task_;
+  const TileMap& map_;
+  Memory<kD>& memory_;
+  Turn<kStages> turn_;  // of keys and of values
+};
+
+// By the other three warps: shares, and their queries.
+template <int kD>
+class BringingQueries {
+ public:
+  __device__ BringingQueries(const AttentionTask& task, Memory<kD>& memory)
+      : task_(task), memory_(memory), thread_(static_cast<int>(threadIdx.x) - kMultiplying - 32) {}
+
+  __device__ __forceinline__ void run() {
+    for (Turn<Memory<kD>::kShares> turn;; turn.next()) {
+      if (thread_ == 0) {
+        memory_.shares[turn.slot] = draw();
+        arrive(memory_.drawn + turn.slot);
+      }
+      wait_for_previous();  // the first share was found by what had been uploaded
+      const Share& s = memory_.wait_for_share(turn);
+      if (s.rows == 0) return;
+      turn_.wait_until_emptied(memory_.of_queries);
+      bring(s);
+      arrive_with_copies(memory_.of_queries.filled + turn_.slot);
+      turn_.next();
+    }
+  }
+
+ private:
+  // The next share in which there is something to do. The last block to find that nothing is left leaves the count as it was.
+  __device__ Share draw() {
+    const int count = task_.tiles * task_.splits, blocks = static_cast<int>(gridDim.x);
+    for (;;) {
+      int number = static_cast<int>(blockIdx.x);
+      if (has_drawn_) {
+        const int before = static_cast<int>(atomicAdd(task_.drawn, 1u));
+        if (before == count - 1) *task_.drawn = 0;
+        number = blocks + before;
+      }
+      has_drawn_ = true;
+      if (number >= count) return {};
+      const Share s =
+          share_of(task_, {number % task_.tiles, task_.tiles, number / task_.tiles, task_.splits});
+      if (s.block_begin < s.block_end) return s;
+    }
+  }
+
+  // Threads beside each other bring neighbouring columns of a row.
+  __device__ __forceinline__ void bring(const Share& s) {
+    constexpr int kPieces = kD / 8;
+    const std::uint16_t* from = task_.rounded_q + s.head * task_.kv.padded;
+    for (int i = thread_; i < kWideRows * kPieces; i += kBringingQueries) {
+      const int r = i / kPieces, column = i % kPieces * 8;
+      const bool valid = r < s.rows && column < task_.kv.padded;
+      const std::int64_t at =
+          row_of(s, r) * task_.rounded_q_stride + r % s.tile_heads * task_.kv.padded + column;
+      std::uint16_t* tile = memory_.queries[turn_.slot][r / kGroupRows];
+      copy_async(place_in_tile<kGroupRows>(tile, r % kGroupRows, column), valid ? from + at : from,
+                 valid);
+    }
+  }
+
+  const AttentionTask& task_;
+  Memory<kD>& memory_;
+  const int thread_;
+  bool has_drawn_ = false;
+  Turn<2> turn_;
+};
+
+// ---- what is multiplied
+template <bool kF16>
+__device__ __forceinline__ void pack_weights(const float (&p)[16][4], unsigned (&packed)[8][4]) {
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float (&of)[4] = p[2 * k + i / 2];
@@ -120,97 +234,149 @@ __device__ __forceinline__ void pack_weights(const float (&p)[8][4], unsigned (&
 }
 
 template <bool kF16, int kD>
-__global__ void __launch_bounds__(kThreads, kD == 64 ? 2 : 1)
-    attention_wide_kernel(const __grid_constant__ AttentionTask task) {
-  INFINILM_SHARED_MEMORY(memory);
-  const Tiles<kD> tiles(memory);
-  let_next_start();
-  const Share s = share_of(task);
-  wait_for_previous();
-  if (s.block_begin >= s.block_end) return;
-  const int length = s.sequence.past + s.sequence.rows, count = s.block_end - s.block_begin;
-  const auto ask_for = [&](int i) {
-    if (i < count) {
-      fetch_block<kD, kThreads>(task, s, s.block_begin + i, length, tiles.keys(i), tiles.values(i),
-                                place_in_tile);
+class Multiplying {
+ public:
+  __device__ Multiplying(const AttentionTask& task, Memory<kD>& memory)
+      : task_(task), memory_(memory), group_(uniform(warp_index()) / 4) {}
+
+  __device__ __forceinline__ void run() {
+    wait_for_previous();
+    if (group_ == kGroups - 1) let_go_on();  // the first group begins
+    for (Turn<Memory<kD>::kShares> turn;; turn.next()) {
+      const Share s = memory_.wait_for_share(turn);
+      if (uniform(s.rows) == 0) return;
+      query_turn_.wait_until_filled(memory_.of_queries);
+      show_to_tensor_cores();
+      attend(s);
     }
-    commit_copies();
-  };
-  ask_for(0);
-  ask_for(1);
-  const int group = __shfl_sync(kAll, warp_index(), 0) / 4, first = group * kTileOfRows;
-  put_queries<kF16, kD>(task, s, first, tiles.queries(group));
-  const int lowest = position_of(s, first);
-  const int highest = position_of(s, min(s.rows, first + kTileOfRows) - 1);
-  // Of the 64 keys that come, those that a row of this group sees. One at least: of a row that is not there, nothing is written.
-  const int mine = min(count, max(1, highest / kKeys + 1 - s.block_begin));
-  const float factor = task.scale * kBitsOfE;
-
-  RowState<kD> rows;
-  rows.clear(task, s, first + warp_index() % 4 * 16);
-  unsigned weights[4][4];
-  // The next keys and values are there, and those three before them are not needed any more. What asks for more comes when there is
-  // something to multiply meanwhile: it has to look up where to.
-  const auto arrive = [&] {
-    wait_for_copies<1>();
-    show_to_tensor_cores();
-    __syncthreads();
-  };
-  const auto weigh = [&](float (&scores)[8][4], int i) {
-    const int key = (s.block_begin + i) * kKeys;
-    const bool whole = key + kKeys - 1 <= lowest && key >= first_key(highest, task.window);
-    if (!whole) rows.template mask<8>(key, scores);
-    rows.template weigh<8>(scores, factor);
-  };
-  arrive();
-  {
-    float scores[8][4] = {};
-    begin_wide();
-    multiply_tiles<kF16, kD>(scores, tiles.queries(group), tiles.keys(0));
-    commit_wide();
-    ask_for(2);
-    end_wide(scores);
-    weigh(scores, 0);
-    pack_weights<kF16>(scores, weights);
   }
-  for (int i = 1; i < mine; ++i) {
-    arrive();
-    float scores[8][4] = {};
+
+ private:
+  __device__ void wait_for_turn() { meet(kFirstTurn + group_, 2 * kGroupThreads); }
+  __device__ void let_go_on() { pass_by(kFirstTurn + (group_ + 1) % kGroups, 2 * kGroupThreads); }
+
+  __device__ __forceinline__ void attend(const Share& s) {
+    const int first = group_ * kGroupRows;
+    RowState<kD> rows;
+    rows.clear(task_, s, first + warp_index() % 4 * 16);
+    const int lowest = position_of(s, first);
+    const int highest = position_of(s, min(s.rows, first + kGroupRows) - 1);
+    const float factor = task_.scale * kBitsOfE;
+    const auto weigh = [&](float (&scores)[16][4], int key) {
+      const bool whole = key + kStepKeys - 1 <= lowest && key >= first_key(highest, task_.window);
+      if (!whole) rows.template mask<16>(key, scores);
+      rows.template weigh<16>(scores, factor);
+    };
+    std::uint16_t* queries = memory_.queries[query_turn_.slot][group_];
+    unsigned weights[8][4];
+    const int end = uniform(s.block_end) * kKeys;
+    int key = uniform(s.block_begin) * kKeys;
+    {
+      float scores[16][4];
+      key_turn_.wait_until_filled(memory_.of_keys);
+      begin_wide();
+      multiply_tiles<kF16, kD>(scores, queries, memory_.keys[key_turn_.slot]);
+      commit_wide();
+      end_wide(scores);
+      leave_keys();
+      weigh(scores, key);
+      pack_weights<kF16>(scores, weights);
+    }
+    for (key += kStepKeys; key < end; key += kStepKeys) {
+      float scores[16][4];
+      key_turn_.wait_until_filled(memory_.of_keys);
+      value_turn_.wait_until_filled(memory_.of_values);
+      wait_for_turn();
+      begin_wide();
+      multiply_tiles<kF16, kD>(scores, queries, memory_.keys[key_turn_.slot]);
+      commit_wide();
+      multiply_rows<kF16, kD>(rows.sums, weights, memory_.values[value_turn_.slot]);
+      commit_wide();
+      let_go_on();
+      end_wide<1>(scores);
+      leave_keys();
+      weigh(scores, key);
+      end_wide(rows.sums);
+      leave_values();
+      rows.shrink();
+      pack_weights<kF16>(scores, weights);
+    }
+    query_turn_.empty(memory_.of_queries);
+    query_turn_.next();
+    value_turn_.wait_until_filled(memory_.of_values);
+    const int tokens = min(uniform(s.sequence.past + s.sequence.rows), end) - (key - kStepKeys);
+    if (tokens < kStepKeys) clear_values(memory_.values[value_turn_.slot], tokens);
     begin_wide();
-    multiply_tiles<kF16, kD>(scores, tiles.queries(group), tiles.keys(i));
+    multiply_rows<kF16, kD>(rows.sums, weights, memory_.values[value_turn_.slot]);
     commit_wide();
-    multiply_rows<kF16, kD>(rows.sums, weights, tiles.values(i - 1));
-    commit_wide();
-    ask_for(i + 2);
-    end_wide<1>(scores);
-    weigh(scores, i);
     end_wide(rows.sums);
-    rows.shrink();
-    pack_weights<kF16>(scores, weights);
-  }
-  begin_wide();
-  multiply_rows<kF16, kD>(rows.sums, weights, tiles.values(mine - 1));
-  commit_wide();
-  end_wide(rows.sums);
-  for (int i = mine; i < count; ++i) {
-    arrive();
-    ask_for(i + 2);
+    leave_values();
+    rows.gather();
+    float* partial = s.splits == 1 ? nullptr : partial_of(task_, s.item, kWideRows, s.item.split);
+    write_rows(task_, s, partial, first + warp_index() % 4 * 16, rows);
+    if (uniform(s.splits) > 1) merge_splits<kWideRows, MultiplyingThreads>(task_, s);
   }
 
-  rows.gather();
-  constexpr int kRowsOfBlock = kGroups * kTileOfRows;
-  float* partial =
-      s.splits == 1 ? nullptr : partial_of(task, kRowsOfBlock, static_cast<int>(blockIdx.y));
-  write_rows(task, s, partial, first + warp_index() % 4 * 16, rows);
-  if (partial != nullptr) merge_splits<kRowsOfBlock>(task, s);
+  // Zeros behind the last token that was brought: what lies there may be NaN, of which no weight, however small, makes nothing.
+  __device__ void clear_values(std::uint16_t* tile, int tokens) {
+    constexpr int kPieces = kD / 8;
+    const int first = tokens * kPieces, thread = static_cast<int>(threadIdx.x);
+    for (int i = first + thread; i < kStepKeys * kPieces; i += kMultiplying) {
+      *reinterpret_cast<uint4*>(place_in_tile<kStepKeys>(tile, i / kPieces, i % kPieces * 8)) =
+          zero4();
+    }
+    show_to_tensor_cores();
+    MultiplyingThreads::meet();
+  }
+
+  __device__ void leave_keys() {
+    key_turn_.empty(memory_.of_keys);
+    key_turn_.next();
+  }
+  __device__ void leave_values() {
+    value_turn_.empty(memory_.of_values);
+    value_turn_.next();
+  }
+
+  const AttentionTask& task_;
+  Memory<kD>& memory_;
+  const int group_;
+  Turn<2> query_turn_;
+  Turn<Memory<kD>::kStages> key_turn_, value_turn_;
+};
+
+template <bool kF16, int kD>
+__global__ void __launch_bounds__(kThreads, 1)
+    attention_wide_kernel(const __grid_constant__ AttentionTask task,
+                          const __grid_constant__ TileMap map) {
+  INFINILM_SHARED_MEMORY(shared);
+  Memory<kD>& memory = Memory<kD>::at(shared);
+  let_next_start();
+  if (threadIdx.x == 0) memory.begin();
+  __syncthreads();
+  if (uniform(warp_index()) >= kMultiplying / 32) {
+    leave_registers<kOfBringing>();
+    if (uniform(warp_index()) == kMultiplying / 32) {
+      BringingKeys<kD>(task, map, memory).run();
+    } else {
+      BringingQueries<kD>(task, memory).run();
+    }
+  } else {
+    take_registers<kOfMultiplying>();
+    Multiplying<kF16, kD>(task, memory).run();
+  }
 }
 
 template <bool kF16>
-void launch(Context& context, const AttentionTask& task, dim3 grid) {
-  const bool narrow = task.kv.padded <= 64;
-  const auto kernel = narrow ? attention_wide_kernel<kF16, 64> : attention_wide_kernel<kF16, 128>;
-  context.launch(kernel, grid, kThreads,
-                 static_cast<std::size_t>(narrow ? kBytes<64> : kBytes<128>), task);
+void launch(Context& context, const AttentionTask& task, unsigned blocks) {
+  const TileMap map = map_tiles(task.kv);
+  if (task.kv.padded <= 64) {
+    context.launch(attention_wide_kernel<kF16, 64>, blocks, kThreads, Memory<64>::bytes(), task,
+                   map);
+  } else {
+    context.launch(attention_wide_kernel<kF16, 128>, blocks, kThreads, Memory<128>::bytes(), task,
+                   map);
+  }
 }
 
 }  // namespace
@@ -220,11 +386,13 @@ bool has_wide_attention(const Context& context, const AttentionShape& shape) {
          shape.head_dim <= 128;
 }
 
-void attend_wide(Context& context, const AttentionTask& task, dim3 grid) {
+void attend_wide(Context& context, const AttentionTask& task) {
+  const auto blocks =
+      static_cast<unsigned>(std::min(task.tiles * task.splits, context.multiprocessors()));
   if (task.kv.dtype == DataType::F16) {
-    launch<true>(context, task, grid);
+    launch<true>(context, task, blocks);
   } else {
-    launch<false>(context, task, grid);
+    launch<false>(context, task, blocks);
   }
 }
 

@@ -78,6 +78,7 @@ lt::Functions load() {
   find(library, "cublasLtMatmulDescCreate", f.description_create);
   find(library, "cublasLtMatmulDescSetAttribute", f.description_set);
   find(library, "cublasLtMatrixLayoutCreate", f.layout_create);
+  find(library, "cublasLtMatrixLayoutSetAttribute", f.layout_set);
   find(library, "cublasLtMatrixLayoutDestroy", f.layout_destroy);
   find(library, "cublasLtMatmulPreferenceCreate", f.preference_create);
   find(library, "cublasLtMatmulPreferenceSetAttribute", f.preference_set);
@@ -94,22 +95,29 @@ const lt::Functions& functions() {
   return *loaded;
 }
 
-// The largest power of two up to 256 that divides an address.
-std::uint32_t alignment_of(const void* memory) {
-  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+// The largest power of two up to 256 that divides an address, or a distance.
+std::uint32_t alignment_of(std::uintptr_t address) {
   std::uint32_t alignment = 256;
   while (address % alignment != 0) alignment /= 2;
   return alignment;
+}
+std::uint32_t alignment_of(const void* memory) {
+  return alignment_of(reinterpret_cast<std::uintptr_t>(memory));
+}
+std::uint32_t alignment_of_step(std::int64_t elements, DataType type) {
+  const auto size = static_cast<std::int64_t>(size_of(type));
+  return alignment_of(static_cast<std::uintptr_t>(std::abs(elements) * size));
 }
 
 int type_of(DataType type) {
   return type == DataType::BF16 ? lt::kRealBf16 : type == DataType::F16 ? lt::kReal16 : lt::kReal32;
 }
 
-// What a choice depends on.
+// What a choice depends on. How far apart repeated ones are is told to the layouts each time: results come to lie anywhere.
 struct Problem {
   DataType type, c_type;
   std::int64_t m, n, k, a_stride, b_stride, c_stride;
+  std::int32_t times;
   std::uint32_t a_alignment, b_alignment, c_alignment;
   auto operator<=>(const Problem&) const = default;
 };
@@ -136,20 +144,26 @@ class CublasLt final : public MatrixProduct {
 
   bool multiply(void* stream, DataType type, std::int64_t m, std::int64_t n, std::int64_t k,
                 const void* a, std::int64_t a_stride, const void* b, std::int64_t b_stride,
-                float beta, const Results& c) override {
-    const Problem problem{type,
-                          c.type,
-                          m,
-                          n,
-                          k,
-                          a_stride,
-                          b_stride,
-                          c.stride,
-                          alignment_of(a),
-                          alignment_of(b),
-                          alignment_of(c.data)};
+                float beta, const Results& c, const Repeated& repeated) override {
+    const Problem problem{
+        type,
+        c.type,
+        m,
+        n,
+        k,
+        a_stride,
+        b_stride,
+        c.stride,
+        repeated.times,
+        alignment_of(a),
+        std::min(alignment_of(b), alignment_of_step(repeated.b_step, type)),
+        std::min(alignment_of(c.data), alignment_of_step(repeated.c_step, c.type))};
     const Choice& choice = choice_for(problem);
     if (!choice.found) return false;
+    if (repeated.times > 1) {
+      set_layout(choice.b, lt::kBatchOffset, repeated.b_step);
+      set_layout(choice.c, lt::kBatchOffset, repeated.c_step);
+    }
     const float alpha = 1.0f;
     check_status(lt_.matmul(handle_, description_, &alpha, b, choice.b, a, choice.a, &beta, c.data,
                             choice.c, c.data, choice.c, &choice.algorithm, workspace_, kWorkspace,
@@ -184,11 +198,19 @@ class CublasLt final : public MatrixProduct {
     return made;
   }
 
+  template <class Value>
+  void set_layout(lt::Layout layout, int attribute, const Value& value) const {
+    check_status(lt_.layout_set(layout, attribute, &value, sizeof value), "describing a matrix");
+  }
+
   Choice choose(const Problem& p) const {
     Choice choice;
     choice.a = layout(type_of(p.type), p.k, p.m, p.a_stride);
     choice.b = layout(type_of(p.type), p.k, p.n, p.b_stride);
     choice.c = layout(type_of(p.c_type), p.n, p.m, p.c_stride);
+    for (const lt::Layout layout : {choice.a, choice.b, choice.c}) {
+      set_layout(layout, lt::kBatchCount, p.times);
+    }
     lt::Preference preference = nullptr;
     check_status(lt_.preference_create(&preference), "asking for an algorithm");
     const auto set = [&](int attribute, const auto& value) {

@@ -19,7 +19,8 @@ inline constexpr int kReal16 = 2, kRealBf16 = 14, kReal32 = 0;  // cudaDataType
 inline constexpr int kCompute32 = 68;                           // sums in float32, without TF32
 inline constexpr int kTransposeA = 3;                           // attribute of a Description
 inline constexpr std::int32_t kTransposed = 1;
-inline constexpr int kMaxWorkspace = 1;  // attributes of a Preference
+inline constexpr int kBatchCount = 5, kBatchOffset = 6;  // attributes of a Layout: int32, int64
+inline constexpr int kMaxWorkspace = 1;                  // attributes of a Preference
 inline constexpr int kMinAlignmentA = 5, kMinAlignmentB = 6, kMinAlignmentC = 7, kMinAlignmentD = 8;
 
 struct Algorithm {
@@ -41,6 +42,7 @@ struct Functions {
   Status (*description_set)(Description, int attribute, const void*, std::size_t);
   Status (*layout_create)(Layout*, int type, std::uint64_t rows, std::uint64_t columns,
                           std::int64_t stride);
+  Status (*layout_set)(Layout, int attribute, const void*, std::size_t);
   Status (*layout_destroy)(Layout);
   Status (*preference_create)(Preference*);
   Status (*preference_set)(Preference, int attribute, const void*, std::size_t);

@@ -373,18 +373,27 @@ __device__ __forceinline__ void wait_for_copies() {
 #endif
 }
 
-// ---- copies of whole pieces by one thread, where there is a unit for it (Hopper and later)
-// Hears that all bytes that it was told of have arrived; again and again, in phases that count 0, 1, 0, …
+// ---- threads that wait for one another, and for copies (Hopper and later)
+// Hears of so many arrivals, and that all bytes that it was told of have arrived; again and again, in phases that count 0, 1, 0, …
 using Arrival = std::uint64_t;
 
 #if defined(INFINILM_CUDA_EMULATED)
 inline bool copies_at_once() { return emulation::shared_limit() == emulation::kSharedLimit; }
-inline void begin_arrivals(Arrival*, int) {}
-inline void expect_bytes(Arrival*, int) {}
+inline void begin_arrivals(Arrival* arrivals, int count, int arrivers = 1) {
+  for (int i = 0; i < count; ++i) emulation::begin_arrivals(arrivals + i, arrivers);
+}
+inline void show_arrivals() {}
+inline void arrive(Arrival* arrival) { emulation::arrive(arrival); }
+inline void arrive_with_copies(Arrival* arrival) { emulation::arrive(arrival); }
+inline void expect_bytes(Arrival* arrival, int) { emulation::arrive(arrival); }
 inline void copy_at_once(void* to, const void* from, int bytes, Arrival*) {
   std::memcpy(to, from, static_cast<std::size_t>(bytes));
 }
-inline void wait_for_arrival(Arrival*, unsigned) { __syncwarp(); }
+inline void wait_for_arrival(Arrival* arrival, unsigned phase) {
+  emulation::wait_for_phase(arrival, phase);
+}
+inline void meet(int place, int threads) { emulation::meet(place, threads, true); }
+inline void pass_by(int place, int threads) { emulation::meet(place, threads, false); }
 #else
 __device__ constexpr bool copies_at_once() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -393,44 +402,64 @@ __device__ constexpr bool copies_at_once() {
   return false;
 #endif
 }
-// By one thread; others may use them after a barrier.
-__device__ __forceinline__ void begin_arrivals(Arrival* arrivals, int count) {
+__device__ __forceinline__ unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+// By one thread; others may use them after show_arrivals by this one, and a barrier.
+__device__ __forceinline__ void begin_arrivals(Arrival* arrivals, int count, int arrivers = 1) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   for (int i = 0; i < count; ++i) {
-    const auto at = static_cast<unsigned>(__cvta_generic_to_shared(arrivals + i));
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at) : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(arrivals + i)),
+                 "r"(arrivers)
+                 : "memory");
   }
+#endif
+}
+__device__ __forceinline__ void show_arrivals() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }
-__device__ __forceinline__ void expect_bytes(Arrival* arrival, int bytes) {
+__device__ __forceinline__ void arrive(Arrival* arrival) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(arrival));
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes)
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(arrival))
                : "memory");
 #endif
 }
-// A multiple of 16 bytes, from and to multiples of 16. What is read once leaves the device's cache before anything else: it makes way for
-// what is read again and again, instructions not least.
+// When all that this thread asked copy_async for has arrived.
+__device__ __forceinline__ void arrive_with_copies(Arrival* arrival) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(arrival))
+               : "memory");
+#endif
+}
+__device__ __forceinline__ void expect_bytes(Arrival* arrival, int bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(arrival)),
+      "r"(bytes)
+      : "memory");
+#endif
+}
+// By one thread. A multiple of 16 bytes, from and to multiples of 16. What is read once leaves the device's cache before anything else:
+// it makes way for what is read again and again, instructions not least.
 __device__ __forceinline__ void copy_at_once(void* to, const void* from, int bytes,
                                              Arrival* arrival) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   std::uint64_t leaves_first;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(leaves_first));
-  const auto memory = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(arrival));
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-      "[%0], [%1], %2, [%3], %4;" ::"r"(memory),
-      "l"(from), "r"(bytes), "r"(at), "l"(leaves_first)
+      "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(to)),
+      "l"(from), "r"(bytes), "r"(shared_address(arrival)), "l"(leaves_first)
       : "memory");
 #endif
 }
 // The whole warp, until the phase has ended.
 __device__ __forceinline__ void wait_for_arrival(Arrival* arrival, unsigned phase) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  const auto at = static_cast<unsigned>(__cvta_generic_to_shared(arrival));
+  const unsigned at = shared_address(arrival);
   unsigned done = 0;
   do {
     asm volatile(
@@ -441,6 +470,18 @@ __device__ __forceinline__ void wait_for_arrival(Arrival* arrival, unsigned phas
         : "r"(at), "r"(phase)
         : "memory");
   } while (done == 0);
+#endif
+}
+// So many threads of a block, whole warps, at one of its places 1 … 15 (0: __syncthreads): until all have come …
+__device__ __forceinline__ void meet(int place, int threads) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("bar.sync %0, %1;" ::"r"(place), "r"(threads) : "memory");
+#endif
+}
+// … and without waiting for those who do.
+__device__ __forceinline__ void pass_by(int place, int threads) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("bar.arrive %0, %1;" ::"r"(place), "r"(threads) : "memory");
 #endif
 }
 #endif

@@ -14,6 +14,12 @@ struct Results {
   DataType type;
 };
 
+// The same product several times, with the same a: b and c are so many elements further on each time, not back.
+struct Repeated {
+  int times = 1;
+  std::int64_t b_step = 0, c_step = 0;
+};
+
 class MatrixProduct {
  public:
   virtual ~MatrixProduct() = default;
@@ -22,7 +28,7 @@ class MatrixProduct {
   // instance).
   virtual bool multiply(void* stream, DataType type, std::int64_t m, std::int64_t n, std::int64_t k,
                         const void* a, std::int64_t a_stride, const void* b, std::int64_t b_stride,
-                        float beta, const Results& c) = 0;
+                        float beta, const Results& c, const Repeated& repeated) = 0;
 };
 
 }  // namespace infinilm::cuda

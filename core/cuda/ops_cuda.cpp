@@ -55,7 +55,7 @@ void OpsCuda::flush_act_mul() {
 void OpsCuda::flush_attention() {
   if (!attention_) return;
   const AttentionCall call = *std::exchange(attention_, std::nullopt);
-  cuda::attention(*context_, call, splits_);
+  cuda::attention(*context_, call, splits_, queries_);
 }
 
 void OpsCuda::flush_store() {
@@ -99,7 +99,7 @@ bool OpsCuda::turns_before(Matrix k, const AttentionShape& shape) const {
 bool OpsCuda::store_before(Matrix q, std::span<const SequenceRows> sequences,
                            const AttentionShape& shape) const {
   return store_ && store_->tokens.rotation.q == q && store_->shape == shape &&
-         can_take_tokens(shape, has_one_row_each(sequences));
+         can_take_tokens(*context_, shape, has_one_row_each(sequences));
 }
 
 // ---- weights
@@ -164,7 +164,7 @@ void OpsCuda::give_back() {
   const Context::Use use(*context_);
   flush();
   for (Scratch* buffer : {&rounded_, &slab_, &gate_, &up_, &sum_, &found_, &gathered_, &used_,
-                          &sampling_, &splits_.partial, &splits_.arrived}) {
+                          &sampling_, &queries_, &splits_.partial, &splits_.arrived}) {
     context_->drop(*buffer);
   }
   downloads_->give_back();
@@ -279,7 +279,7 @@ void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequenc
   const bool one_row_each = has_one_row_each(sequences);
   if (turns_before(k, shape)) {
     tokens.rotation = {turns_[0].x, turns_[0].cos, turns_[0].sin};
-    if (can_rotate(shape, one_row_each)) {
+    if (can_rotate(*context_, shape, one_row_each)) {
       tokens.rotation.q = {};
       turn_of_q = turns_[0];
     }
@@ -289,7 +289,8 @@ void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequenc
   if (k.rows == 0) return;
   const int tile = tile_tokens(*context_, shape, one_row_each);
   store_ = {tokens, plan_.sequences(*context_, sequences, tile), shape};
-  if (!tokens.rotation.is_there() || !can_take_tokens(shape, one_row_each)) flush_store();
+  if (!tokens.rotation.is_there() || !can_take_tokens(*context_, shape, one_row_each))
+    flush_store();
   if (turn_of_q) turns_.push_back(*turn_of_q);
 }
 
@@ -301,7 +302,7 @@ void OpsCuda::attention(Matrix q, std::span<const SequenceRows> sequences,
   if (store_before(q, sequences, shape)) {
     call.tokens = store_->tokens;
     store_.reset();
-  } else if (turns_.size() == 1 && turns_[0].x == q && can_rotate(shape, one_row_each)) {
+  } else if (turns_.size() == 1 && turns_[0].x == q && can_rotate(*context_, shape, one_row_each)) {
     call.tokens.rotation = {q, turns_[0].cos, turns_[0].sin};
     turns_.clear();
   }

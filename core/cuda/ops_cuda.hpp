@@ -183,6 +183,9 @@ class OpsCuda final : public Ops {
   // has written it.
   bool multiply_dense(Matrix x, const void* prepared, std::int64_t stride, const MatrixView& w,
                       bool is_new, DataType type, bool residual, const Results& y);
+  // Two parts from `first` on by one call of the library; false if they are not alike, or it cannot.
+  bool multiply_two(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
+                    std::size_t first, const Results& y, const Results& next);
   bool multiply_part(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
                      std::size_t part, bool residual, const Results& y);
 
@@ -204,7 +207,7 @@ class OpsCuda final : public Ops {
   std::vector<std::uintptr_t> waiting_;
   Consumers consumers_;
   SplitMemory splits_;
-  Scratch gathered_, rounded_, slab_, gate_, up_, sum_, found_, used_, sampling_;
+  Scratch gathered_, rounded_, queries_, slab_, gate_, up_, sum_, found_, used_, sampling_;
 };
 
 }  // namespace infinilm::cuda

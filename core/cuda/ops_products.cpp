@@ -158,7 +158,7 @@ bool OpsCuda::multiply_dense(Matrix x, const void* prepared, std::int64_t stride
   const bool done =
       library_ != nullptr &&
       library_->multiply(context_->stream(), type, x.rows, w.outputs, x.cols, prepared, stride,
-                         w.data, w.row_bytes / size, residual ? 1.0f : 0.0f, y);
+                         w.data, w.row_bytes / size, residual ? 1.0f : 0.0f, y, {});
   if (done || y.type != DataType::F32) return done;
   auto* const floats = static_cast<float*>(y.data);
   Product p;
@@ -210,6 +210,25 @@ bool OpsCuda::multiply_part(Matrix x, const void* prepared, std::int64_t stride,
   return true;
 }
 
+bool OpsCuda::multiply_two(Matrix x, const void* prepared, std::int64_t stride,
+                           const CudaWeight& weight, std::size_t first, const Results& y,
+                           const Results& next) {
+  const DataType type = weight.compute();
+  if (library_ == nullptr || weight.quant() || weight.dtype() != type) return false;
+  const MatrixView &a = weight.view(first), &b = weight.view(first + 1);
+  if (a.outputs != b.outputs || a.row_bytes != b.row_bytes || y.stride != next.stride) return false;
+  const auto size = static_cast<std::int64_t>(size_of(type));
+  const auto item = static_cast<std::int64_t>(size_of(y.type));
+  const auto bytes = [](const void* from, const void* to) {
+    return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(to) -
+                                     reinterpret_cast<std::uintptr_t>(from));
+  };
+  const Repeated twice = {2, bytes(a.data, b.data) / size, bytes(y.data, next.data) / item};
+  if (twice.b_step < 0 || twice.c_step < 0) return false;
+  return library_->multiply(context_->stream(), type, x.rows, a.outputs, x.cols, prepared, stride,
+                            a.data, a.row_bytes / size, 0.0f, y, twice);
+}
+
 void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
                                   std::span<const float* const> bias, std::span<const Matrix> y,
                                   const std::optional<Matrix>& residual) {
@@ -218,15 +237,27 @@ void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
   const void* prepared = prepare(x, weight, stride);
   flush();
   if (residual && !(*residual == y[0])) cuda::copy(*context_, *residual, y[0]);
-  for (std::size_t part = 0; part < weight.parts(); ++part) {
-    const float* b = bias_of(bias, part);
-    const bool apart = residual && b != nullptr;  // y + (x W^T + b): in the order of linear and add
+  if (residual) {
+    const float* b = bias_of(bias, 0);
+    const bool apart = b != nullptr;  // y + (x W^T + b): in the order of linear and add
     const Matrix out =
-        apart ? contiguous(scratch(sum_, float_bytes(x.rows, y[part].cols)), x.rows, y[part].cols)
-              : y[part];
-    multiply_part(x, prepared, stride, weight, part, residual && !apart, results_in(out));
-    if (b != nullptr) add_bias(*context_, b, out);
-    if (apart) cuda::add(*context_, out, y[part]);
+        apart ? contiguous(scratch(sum_, float_bytes(x.rows, y[0].cols)), x.rows, y[0].cols) : y[0];
+    multiply_part(x, prepared, stride, weight, 0, !apart, results_in(out));
+    if (!apart) return;
+    add_bias(*context_, b, out);
+    return cuda::add(*context_, out, y[0]);
+  }
+  for (std::size_t part = 0; part < weight.parts(); ++part) {
+    const bool has_next = part + 1 < weight.parts();
+    if (has_next && multiply_two(x, prepared, stride, weight, part, results_in(y[part]),
+                                 results_in(y[part + 1]))) {
+      ++part;
+      continue;
+    }
+    multiply_part(x, prepared, stride, weight, part, false, results_in(y[part]));
+  }
+  for (std::size_t part = 0; part < weight.parts(); ++part) {
+    if (const float* b = bias_of(bias, part)) add_bias(*context_, b, y[part]);
   }
 }
 
@@ -241,6 +272,12 @@ void OpsCuda::multiply_rounded(Matrix x, const CudaWeight& weight,
     return multiply_part(x, prepared, prepared_stride, weight, part, false, to);
   };
   for (std::size_t part = 0; part < weight.parts(); ++part) {
+    if (part + 1 < weight.parts() &&
+        multiply_two(x, prepared, prepared_stride, weight, part, {y[part], stride, type},
+                     {y[part + 1], stride, type})) {
+      ++part;
+      continue;
+    }
     if (multiply(part, {y[part], stride, type})) continue;
     const std::int64_t cols = weight.outputs(part);
     const Matrix sum = contiguous(scratch(sum_, float_bytes(x.rows, cols)), x.rows, cols);
@@ -276,10 +313,11 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
   if (weight.compute() == DataType::BF16 && has_no_bias(bias) &&
       !multiplies_itself(x.rows, weight)) {
     const std::int64_t stride = (y.cols + 7) / 8 * 8;
-    const auto memory = [&](Scratch& buffer) {
-      return reinterpret_cast<std::uint16_t*>(scratch(buffer, float_bytes(x.rows, stride) / 2));
-    };
-    const std::array<std::uint16_t*, 2> parts = {memory(gate_), memory(up_)};
+    // One behind the other: the library multiplies both at once.
+    const std::int64_t each = x.rows * stride;
+    auto* const memory =
+        reinterpret_cast<std::uint16_t*>(scratch(gate_, float_bytes(x.rows, stride)));
+    const std::array<std::uint16_t*, 2> parts = {memory, memory + each};
     multiply_rounded(x, weight, parts, stride);
     act_mul_ = {{parts[0], parts[1], stride, stride, x.rows, y.cols, DataType::BF16}, act, y};
     return;

@@ -68,7 +68,10 @@ class Ring {
                                   Arrival* arrivals)
       : p_(p), units_(units), memory_(memory), arrivals_(arrivals) {
     if constexpr (kAtOnce) {
-      if (lane_index() == 0) begin_arrivals(arrivals, p.depth);
+      if (lane_index() == 0) {
+        begin_arrivals(arrivals, p.depth);
+        show_arrivals();
+      }
       __syncwarp();
     }
     for (slot_ = 0; slot_ < p.depth; ++slot_) fetch();

@@ -66,13 +66,27 @@ __device__ __forceinline__ void end_wide([[maybe_unused]] float (&d)[kCount][4])
 #endif
 }
 
+// Registers of each thread from here on, asked for by four whole warps together: there are only so many, and some groups of warps need
+// few.
+template <int kCount>
+__device__ __forceinline__ void take_registers() {
+#if defined(INFINILM_WGMMA)
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+#endif
+}
+template <int kCount>
+__device__ __forceinline__ void leave_registers() {
+#if defined(INFINILM_WGMMA)
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+#endif
+}
+
 #if defined(INFINILM_WGMMA)
 // Shared memory as wgmma is told of it: no swizzling; bytes from one half to the other, and from 8 rows to the next.
 template <int kRows>
 __device__ __forceinline__ std::uint64_t describe_wide(const std::uint16_t* x) {
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(x));
   constexpr std::uint64_t kToHalf = kRows * 16, kToRows = 8 * 16;
-  return (address & 0x3ffffu) >> 4 | (kToHalf >> 4) << 16 | (kToRows >> 4) << 32;
+  return (shared_address(x) & 0x3ffffu) >> 4 | (kToHalf >> 4) << 16 | (kToRows >> 4) << 32;
 }
 
 #define INFINILM_WGMMA_8(d, n)                                                   \

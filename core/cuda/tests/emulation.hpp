@@ -8,6 +8,7 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -72,7 +74,9 @@ struct Fiber {
   bool started = false;
   std::unique_ptr<std::byte[]> stack;
   dim3 thread;
-  int waits = 0;  // 0: runs; 1: for its block; 2: for its warp; 3: has ended
+  int waits =
+      0;  // 0: runs; 1: for its block; 2: for its warp; 3: has ended; 4: until something holds
+  std::function<bool()> until;
 };
 
 struct Warp {
@@ -80,9 +84,15 @@ struct Warp {
   alignas(16) std::byte slots[32][64];
 };
 
+// Where some of a block's threads meet.
+struct Place {
+  int arrived = 0, times = 0;
+};
+
 struct Block {
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
+  Place places[16];
   jmp_buf scheduler;
   std::size_t current = 0;
   int live = 0, arrived = 0;
@@ -140,6 +150,44 @@ inline void wait(int kind) {
   if (b.fibers[b.current].waits != 0) yield();
 }
 
+inline void wait_until(std::function<bool()> holds) {
+  if (holds()) return;
+  Fiber& f = block().fibers[block().current];
+  f.until = std::move(holds);
+  f.waits = 4;
+  yield();
+}
+
+// A barrier in shared memory, in its 64 bits.
+struct Arrivals {
+  std::uint16_t expected, missing;
+  std::uint32_t phase;
+};
+inline Arrivals read_arrivals(const std::uint64_t* at) { return std::bit_cast<Arrivals>(*at); }
+inline void begin_arrivals(std::uint64_t* at, int arrivers) {
+  const auto count = static_cast<std::uint16_t>(arrivers);
+  *at = std::bit_cast<std::uint64_t>(Arrivals{count, count, 0});
+}
+inline void arrive(std::uint64_t* at) {
+  Arrivals a = read_arrivals(at);
+  if (--a.missing == 0) a = {a.expected, a.expected, a.phase ^ 1u};
+  *at = std::bit_cast<std::uint64_t>(a);
+}
+inline void wait_for_phase(const std::uint64_t* at, unsigned phase) {
+  wait_until([=] { return read_arrivals(at).phase != phase; });
+}
+
+inline void meet(int index, int threads, bool waits) {
+  Place& place = block().places[index];
+  const int time = place.times;
+  if (++place.arrived == threads) {
+    place.arrived = 0;
+    ++place.times;
+  } else if (waits) {
+    wait_until([&place, time] { return place.times != time; });
+  }
+}
+
 inline void enter() {
   Block& b = block();
   b.body();
@@ -156,6 +204,7 @@ inline void start_fibers(Block& b, dim3 threads) {
   b.fibers.resize(count);
   b.warps.resize((count + 31) / 32);
   for (Warp& w : b.warps) w.live = w.arrived = 0;
+  std::fill(std::begin(b.places), std::end(b.places), Place{});
   b.live = static_cast<int>(count);
   b.arrived = 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -192,7 +241,9 @@ inline void run_block(dim3 threads) {
     bool ran = false;
     for (const std::size_t fiber : some_order(b.fibers.size())) {
       b.current = fiber;
-      if (b.fibers[b.current].waits != 0) continue;
+      Fiber& f = b.fibers[fiber];
+      if (f.waits == 4 && f.until()) f.waits = 0;
+      if (f.waits != 0) continue;
       ran = true;
       resume(b);
     }

@@ -29,6 +29,8 @@ TEST(attention) {
     if (is_quick() && dtype == kF16) continue;
     check_fused_attention({2, 1, 64, 0, dtype, {80}, {260}});
     check_fused_attention({1, 1, 128, 150, dtype, {70, 3}, {330, 0}});
+    check_fused_attention(
+        {1, 1, 64, 0, dtype, {256}, {64}});  // blocks that end before the sequence
   }
   CHECK_THROWS(ValueError, "kv_cache_dtype", device().kv_block_bytes(1, 8, DataType::F64));
 }

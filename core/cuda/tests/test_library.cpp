@@ -1,4 +1,5 @@
 // Large products by a library, and by own kernels where it declines.
+#include <array>
 #include <bit>
 
 #include "cuda/matrix_product.hpp"
@@ -17,22 +18,25 @@ class PlainProduct final : public cuda::MatrixProduct {
   explicit PlainProduct(bool declines = false) : declines_(declines) {}
   bool multiply(void* stream, DataType type, std::int64_t m, std::int64_t n, std::int64_t k,
                 const void* a, std::int64_t a_stride, const void* b, std::int64_t b_stride,
-                float beta, const cuda::Results& c) override {
+                float beta, const cuda::Results& c, const cuda::Repeated& repeated) override {
     if (declines_) return false;
+    CHECK(repeated.b_step >= 0 && repeated.c_step >= 0);
+    calls += 1;
     emulation::put(stream, [=] {
-      for (std::int64_t i = 0; i < m; ++i) {
-        for (std::int64_t j = 0; j < n; ++j) {
-          const std::int64_t place = i * c.stride + j;
-          float sum = beta == 0.0f ? 0.0f : beta * at(c.type, c.data, place);
-          for (std::int64_t l = 0; l < k; ++l) {
-            sum += at(type, a, i * a_stride + l) * at(type, b, j * b_stride + l);
-          }
-          put(sum, c, place);
+      for (std::int64_t i = 0; i < repeated.times * m * n; ++i) {
+        const std::int64_t time = i / (m * n), row = i / n % m, column = i % n;
+        const std::int64_t place = row * c.stride + column + time * repeated.c_step;
+        const std::int64_t begin = column * b_stride + time * repeated.b_step;
+        float sum = beta == 0.0f ? 0.0f : beta * at(c.type, c.data, place);
+        for (std::int64_t l = 0; l < k; ++l) {
+          sum += at(type, a, row * a_stride + l) * at(type, b, begin + l);
         }
+        put(sum, c, place);
       }
     });
     return true;
   }
+  int calls = 0;
 
  private:
   static float at(DataType type, const void* data, std::int64_t i) {
@@ -79,6 +83,40 @@ void check_library(bool declines, std::int64_t rows) {
 }
 
 }  // namespace
+
+// Parts of one size, keys and values for instance, go to the library together where their results lie in that order.
+TEST(parts_by_a_library) {
+  constexpr std::int64_t kInputs = 45, kRows = 140;
+  const std::vector<std::int64_t> outputs = {40, 24, 24};
+  cuda::OpsCuda ops(0);
+  auto library = std::make_unique<PlainProduct>();
+  const PlainProduct& asked = *library;
+  ops.use(std::move(library));
+  for (const DataType compute : {kBf16, kF16, kF32}) {
+    std::vector<Tensor> parts;
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const Floats w = rounded(numbers(outputs[i] * kInputs, i), compute);
+      parts.push_back(stored(w, compute, kInputs));
+    }
+    for (const bool in_order : {true, false}) {
+      const auto run = [&](Ops& by) {
+        const auto weight = by.pack(parts, compute, nullptr);
+        const Numbers x(by, rounded(numbers(kRows * kInputs, 7), compute), kInputs);
+        const Numbers q(by, nothing(kRows * 40), 40), both(by, nothing(2 * kRows * 24), 24);
+        const Matrix a = both.matrix().slice(0, kRows), b = both.matrix().slice(kRows, kRows);
+        const std::array<Matrix, 3> y = {q.matrix(), in_order ? a : b, in_order ? b : a};
+        by.linear(x.matrix(), *weight, {}, y);
+        return std::array<Floats, 2>{q.read(), both.read()};
+      };
+      const int before = asked.calls;
+      const auto found = run(ops), expected = run(device());
+      CHECK(asked.calls - before == (in_order ? 2 : 3));
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        CHECK(is_close(found[i], expected[i], 1e-5f, concat("part ", i, " in ", name_of(compute))));
+      }
+    }
+  }
+}
 
 // Attention that rounds its results for the product after it, splits of keys included.
 TEST(attention_before_a_library) {
