@@ -56,17 +56,30 @@ def _step_seconds(model: infinilm.LlamaForCausalLM, batch: int, **settings: Any)
     return statistics.median(times[_WARM:])
 
 
+def _one_prompt_seconds(
+    model: infinilm.LlamaForCausalLM, prompt: int, before: Callable[[], Any]
+) -> float:
+    before()
+    generation = _generation(model, 1, prompt, 2)
+    start = time.perf_counter()
+    generation.step()
+    return time.perf_counter() - start
+
+
 def _prompt_seconds(
     model: infinilm.LlamaForCausalLM, prompt: int, before: Callable[[], Any] = lambda: None
 ) -> float:
-    times = []
-    for _ in range(6):
-        before()
-        generation = _generation(model, 1, prompt, 2)
-        start = time.perf_counter()
-        generation.step()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
+    """Median seconds of prompts in a row, once they have been going on for a while."""
+    times: list[float] = []
+    while sum(times) < facts.LOAD or len(times) < 6:
+        times.append(_one_prompt_seconds(model, prompt, before))
+    return statistics.median(times[len(times) // 2 :])
+
+
+def _prompt_seconds_after_pause(model: infinilm.LlamaForCausalLM, prompt: int) -> float:
+    """Median seconds of prompts, each after a pause."""
+    times = [_one_prompt_seconds(model, prompt, lambda: time.sleep(facts.PAUSE)) for _ in range(6)]
+    return statistics.median(times[1:])
 
 
 def _keep(tensor: infinilm.Tensor) -> Any:
@@ -136,7 +149,7 @@ def _print(what: str, **figures: Any) -> None:
 
 
 def _measure(name: str, directory: Path, label: str, options: dict[str, Any]) -> None:
-    bandwidth, rate = facts.limits()
+    limits = facts.limits()
     start = time.perf_counter()
     model = infinilm.LlamaForCausalLM.from_pretrained(directory, "cuda", "bfloat16", **options)
     loading = time.perf_counter() - start
@@ -145,7 +158,7 @@ def _measure(name: str, directory: Path, label: str, options: dict[str, Any]) ->
     for batch in _BATCHES:
         seconds = _step_seconds(model, batch)
         plain = plain or seconds
-        share = nbytes / seconds / bandwidth
+        share = nbytes / seconds / limits.bandwidth
         _print(
             f"infinilm {name} {label} decode, batch {batch}",
             tokens_per_second=batch / seconds,
@@ -161,7 +174,13 @@ def _measure(name: str, directory: Path, label: str, options: dict[str, Any]) ->
     _print(
         f"infinilm {name} {label} prompt of {_LONG_PROMPT}",
         tokens_per_second=_LONG_PROMPT / seconds,
-        of_product_rate=operations / seconds / rate,
+        of_product_rate=operations / seconds / limits.rate,
+    )
+    after_pause = _prompt_seconds_after_pause(model, _LONG_PROMPT)
+    _print(
+        f"infinilm {name} {label} prompt of {_LONG_PROMPT} after a pause",
+        tokens_per_second=_LONG_PROMPT / after_pause,
+        of_product_rate=operations / after_pause / limits.rate_after_pause,
     )
     if label == "bf16":
         _print(f"infinilm {name} loading", seconds=loading)
