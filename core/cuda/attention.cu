@@ -101,8 +101,8 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& splits_
     auto* rounded = reinterpret_cast<std::uint16_t*>(
         context.scratch(queries, static_cast<std::size_t>(call.q.rows * stride) * 2));
     round_queries(context, call.q, call.tokens, call.sequences, task.kv, {rounded, stride});
-    task.rounded_q = rounded;
-    task.rounded_q_stride = stride;
+    task.queries = rounded;
+    task.queries_stride = stride;
     return attend_wide(context, task);
   }
   const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(splits));

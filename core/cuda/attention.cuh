@@ -30,13 +30,13 @@ struct AttentionTask {
   bool fours;         // results can be written four at a time
   float* partial;     // per split: [rows, partial_stride]
   unsigned* arrived;  // per tile and head
-  // For blocks of threads that take one share after the other: how many there are of what gridDim says otherwise, and what was drawn
-  // already; zero between operations.
+  // For attend_wide, whose blocks of threads draw one item after the other: how many tiles and splits there are, and how many items were
+  // drawn behind the first of each block. Zero between operations, as `arrived`, of which it is the last.
   int tiles, splits;
   unsigned* drawn;
-  // q, rotated and rounded to the cache's type, heads at multiples of kv.padded; for attend_wide.
-  const std::uint16_t* rounded_q;
-  std::int64_t rounded_q_stride;
+  // What it multiplies instead of q: rotated, rounded to the cache's type, heads at multiples of kv.padded.
+  const std::uint16_t* queries;
+  std::int64_t queries_stride;
   // The step's tokens, row by row as q. With `k`: not in the cache yet. With `cos`: q is not rotated yet; tables were uploaded, no kernel
   // writes them.
   const float *k, *v, *cos, *sin;

@@ -6,29 +6,6 @@
 
 namespace infinilm::cuda {
 
-// Keys and values of the first `length` tokens in a block of the cache into shared memory, in the background, by kThreads threads;
-// zeros behind, but for token `left_out` of the block. place(keys, token, d), place(values, token, d): where elements d … d + 7 of a
-// token go.
-template <int kD, int kThreads, class Place>
-__device__ __forceinline__ void fetch_block(const AttentionTask& task, const Share& s, int b,
-                                            int length, std::uint16_t* keys, std::uint16_t* values,
-                                            Place place, int left_out = -1) {
-  const std::byte* block = task.sequences.blocks[s.sequence.first_block + b];
-  const auto* k = reinterpret_cast<const std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
-  const auto* v = reinterpret_cast<const std::uint16_t*>(values_of(task.kv, block, s.kv_head));
-  const int tokens = length - b * kKeys, padded = task.kv.padded;
-  constexpr int kPieces = kD / 8;
-#pragma unroll
-  for (int i = static_cast<int>(threadIdx.x); i < kKeys * kPieces; i += kThreads) {
-    const int token = i / kPieces, d = i % kPieces * 8;
-    if (token == left_out) continue;
-    const bool valid = token < tokens && d < padded;
-    const int from = valid ? token * padded + d : 0;
-    copy_async(place(keys, token, d), k + from, valid);
-    copy_async(place(values, token, d), v + from, valid);
-  }
-}
-
 // Blocks of the cache in shared memory, a row for each token: keys and values of one, then of the next.
 template <int kD>
 struct KeyTiles {
@@ -43,14 +20,26 @@ struct KeyTiles {
   __device__ __forceinline__ static std::uint16_t* values(std::uint16_t* tiles, int b) {
     return keys(tiles, b) + kElements;
   }
-  // As fetch_block.
+  // Keys and values of the first `length` tokens of a sequence that are in block b, in the background, by kThreads threads; zeros behind,
+  // but for token `left_out` of the block.
   template <int kThreads>
   __device__ __forceinline__ static void fetch(const AttentionTask& task, const Share& s, int b,
                                                int length, std::uint16_t* tiles,
                                                int left_out = -1) {
-    fetch_block<kD, kThreads>(
-        task, s, b, length, keys(tiles, b), values(tiles, b),
-        [](std::uint16_t* tile, int token, int d) { return tile + token * kStride + d; }, left_out);
+    const std::byte* block = task.sequences.blocks[s.sequence.first_block + b];
+    const auto* k = reinterpret_cast<const std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
+    const auto* v = reinterpret_cast<const std::uint16_t*>(values_of(task.kv, block, s.kv_head));
+    const int tokens = length - b * kKeys, padded = task.kv.padded;
+    constexpr int kPieces = kD / 8;
+#pragma unroll
+    for (int i = static_cast<int>(threadIdx.x); i < kKeys * kPieces; i += kThreads) {
+      const int token = i / kPieces, d = i % kPieces * 8;
+      if (token == left_out) continue;
+      const bool valid = token < tokens && d < padded;
+      const int from = valid ? token * padded + d : 0, to = token * kStride + d;
+      copy_async(keys(tiles, b) + to, k + from, valid);
+      copy_async(values(tiles, b) + to, v + from, valid);
+    }
   }
 };
 

@@ -1,9 +1,9 @@
 // Attention of many query tokens where four warps multiply together (wgmma, Hopper), for a cache of 16-bit floats and a head_dim up to
 // 128 (Shah et al. 2024, FlashAttention-3).
 //
-//   A block of threads takes one share after the other, 128 rows and 128 keys of it at a time. Two groups of four warps multiply, 64 rows
-//   each; of a third, one warp brings keys and values, the others draw shares and bring their queries. Scores of one 128 keys are multiplied while values of the
-//   128 before are added up, and become weights meanwhile, while the other group multiplies:
+//   A block of threads takes one share after the other, 128 rows and 128 keys of it at a time. Two groups of four warps multiply, 64
+//   rows each; of a third, one warp brings keys and values, the others draw shares and bring their queries. Scores of one 128 keys
+//   are multiplied while values of the 128 before are added up, and become weights while the other group multiplies:
 //     scores [64, 128] = q [64, D] keys [128, D]^T beside sums [64, D] += p [64, 128] values [128, D]
 #include <algorithm>
 
@@ -47,7 +47,7 @@ struct Slots {
   }
 };
 template <int kSlots>
-struct Turn {
+struct Cursor {
   int slot = 0;
   unsigned phase = 0;
 
@@ -70,8 +70,8 @@ struct Turn {
 template <int kD>
 struct Memory {
   static constexpr int kStages = kD <= 64 ? 3 : 2;
-  static constexpr int kShares =
-      4;  // one is drawn while another is begun, and one or two are ended
+  // Share n + 1 is drawn when the queries of n - 2 have been multiplied by all: n - 1 may still be read.
+  static constexpr int kShares = 4;
 
   std::uint16_t queries[2][kGroups][kTileElements<kGroupRows, kD>];
   std::uint16_t keys[kStages][kTileElements<kStepKeys, kD>];
@@ -88,9 +88,9 @@ struct Memory {
     of_values.begin(1);
     show_arrivals();
   }
-  __device__ __forceinline__ const Share& wait_for_share(const Turn<kShares>& turn) {
-    wait_for_arrival(drawn + turn.slot, turn.phase);
-    return shares[turn.slot];
+  __device__ __forceinline__ const Share& wait_for_share(const Cursor<kShares>& at) {
+    wait_for_arrival(drawn + at.slot, at.phase);
+    return shares[at.slot];
   }
 
   __device__ static Memory& at(unsigned char* shared) {
@@ -110,8 +110,8 @@ class BringingKeys {
 
   __device__ __forceinline__ void run() {
     wait_for_previous();
-    for (Turn<Memory<kD>::kShares> turn;; turn.next()) {
-      const Share& s = memory_.wait_for_share(turn);
+    for (Cursor<Memory<kD>::kShares> share;; share.next()) {
+      const Share& s = memory_.wait_for_share(share);
       if (s.rows == 0) return;
       for (int b = s.block_begin; b < s.block_end; b += kWideBlocks) bring(s, b);
     }
@@ -125,19 +125,19 @@ class BringingKeys {
     const bool has_second = b + 1 < s.block_end;
     const std::byte* const first = blocks[0];
     const std::byte* const second = has_second ? blocks[1] : nullptr;
-    const auto bring = [&](Slots<kStages>& slots, std::uint16_t* tile, auto of) {
-      turn_.wait_until_emptied(slots);
+    const auto fill = [&](Slots<kStages>& slots, std::uint16_t* tile, auto of) {
+      at_.wait_until_emptied(slots);
       if (!is_elected()) return;
-      Arrival* arrival = slots.filled + turn_.slot;
+      Arrival* arrival = slots.filled + at_.slot;
       expect_bytes(arrival, (has_second ? 2 : 1) * kKeys * kD * 2);
       copy_block(of(task_.kv, first, s.kv_head), tile, arrival);
       if (has_second) {
         copy_block(of(task_.kv, second, s.kv_head), tile + kKeys * kPanelColumns, arrival);
       }
     };
-    bring(memory_.of_keys, memory_.keys[turn_.slot], keys_of<const std::byte>);
-    bring(memory_.of_values, memory_.values[turn_.slot], values_of<const std::byte>);
-    turn_.next();
+    fill(memory_.of_keys, memory_.keys[at_.slot], keys_of<const std::byte>);
+    fill(memory_.of_values, memory_.values[at_.slot], values_of<const std::byte>);
+    at_.next();
   }
 
   // A head's 64 rows to a tile's.
@@ -153,7 +153,7 @@ class BringingKeys {
   const AttentionTask& task_;
   const TileMap& map_;
   Memory<kD>& memory_;
-  Turn<kStages> turn_;  // of keys and of values
+  Cursor<kStages> at_;  // of keys and of values
 };
 
 // By the other three warps: shares, and their queries.
@@ -164,18 +164,18 @@ class BringingQueries {
       : task_(task), memory_(memory), thread_(static_cast<int>(threadIdx.x) - kMultiplying - 32) {}
 
   __device__ __forceinline__ void run() {
-    for (Turn<Memory<kD>::kShares> turn;; turn.next()) {
+    for (Cursor<Memory<kD>::kShares> share;; share.next()) {
       if (thread_ == 0) {
-        memory_.shares[turn.slot] = draw();
-        arrive(memory_.drawn + turn.slot);
+        memory_.shares[share.slot] = draw();
+        arrive(memory_.drawn + share.slot);
       }
-      wait_for_previous();  // the first share was found by what had been uploaded
-      const Share& s = memory_.wait_for_share(turn);
+      wait_for_previous();
+      const Share& s = memory_.wait_for_share(share);
       if (s.rows == 0) return;
-      turn_.wait_until_emptied(memory_.of_queries);
+      at_.wait_until_emptied(memory_.of_queries);
       bring(s);
-      arrive_with_copies(memory_.of_queries.filled + turn_.slot);
-      turn_.next();
+      arrive_with_copies(memory_.of_queries.filled + at_.slot);
+      at_.next();
     }
   }
 
@@ -186,6 +186,7 @@ class BringingQueries {
     for (;;) {
       int number = static_cast<int>(blockIdx.x);
       if (has_drawn_) {
+        wait_for_previous();  // which may still count there
         const int before = static_cast<int>(atomicAdd(task_.drawn, 1u));
         if (before == count - 1) *task_.drawn = 0;
         number = blocks + before;
@@ -201,13 +202,13 @@ class BringingQueries {
   // Threads beside each other bring neighbouring columns of a row.
   __device__ __forceinline__ void bring(const Share& s) {
     constexpr int kPieces = kD / 8;
-    const std::uint16_t* from = task_.rounded_q + s.head * task_.kv.padded;
+    const std::uint16_t* from = task_.queries + s.head * task_.kv.padded;
     for (int i = thread_; i < kWideRows * kPieces; i += kBringingQueries) {
       const int r = i / kPieces, column = i % kPieces * 8;
       const bool valid = r < s.rows && column < task_.kv.padded;
       const std::int64_t at =
-          row_of(s, r) * task_.rounded_q_stride + r % s.tile_heads * task_.kv.padded + column;
-      std::uint16_t* tile = memory_.queries[turn_.slot][r / kGroupRows];
+          row_of(s, r) * task_.queries_stride + r % s.tile_heads * task_.kv.padded + column;
+      std::uint16_t* tile = memory_.queries[at_.slot][r / kGroupRows];
       copy_async(place_in_tile<kGroupRows>(tile, r % kGroupRows, column), valid ? from + at : from,
                  valid);
     }
@@ -217,7 +218,7 @@ class BringingQueries {
   Memory<kD>& memory_;
   const int thread_;
   bool has_drawn_ = false;
-  Turn<2> turn_;
+  Cursor<2> at_;
 };
 
 // ---- what is multiplied
@@ -242,10 +243,10 @@ class Multiplying {
   __device__ __forceinline__ void run() {
     wait_for_previous();
     if (group_ == kGroups - 1) let_go_on();  // the first group begins
-    for (Turn<Memory<kD>::kShares> turn;; turn.next()) {
-      const Share s = memory_.wait_for_share(turn);
+    for (Cursor<Memory<kD>::kShares> share;; share.next()) {
+      const Share s = memory_.wait_for_share(share);
       if (uniform(s.rows) == 0) return;
-      query_turn_.wait_until_filled(memory_.of_queries);
+      query_.wait_until_filled(memory_.of_queries);
       show_to_tensor_cores();
       attend(s);
     }
@@ -267,15 +268,15 @@ class Multiplying {
       if (!whole) rows.template mask<16>(key, scores);
       rows.template weigh<16>(scores, factor);
     };
-    std::uint16_t* queries = memory_.queries[query_turn_.slot][group_];
+    std::uint16_t* queries = memory_.queries[query_.slot][group_];
     unsigned weights[8][4];
     const int end = uniform(s.block_end) * kKeys;
     int key = uniform(s.block_begin) * kKeys;
     {
       float scores[16][4];
-      key_turn_.wait_until_filled(memory_.of_keys);
+      key_.wait_until_filled(memory_.of_keys);
       begin_wide();
-      multiply_tiles<kF16, kD>(scores, queries, memory_.keys[key_turn_.slot]);
+      multiply_tiles<kF16, kD>(scores, queries, memory_.keys[key_.slot]);
       commit_wide();
       end_wide(scores);
       leave_keys();
@@ -284,13 +285,13 @@ class Multiplying {
     }
     for (key += kStepKeys; key < end; key += kStepKeys) {
       float scores[16][4];
-      key_turn_.wait_until_filled(memory_.of_keys);
-      value_turn_.wait_until_filled(memory_.of_values);
+      key_.wait_until_filled(memory_.of_keys);
+      value_.wait_until_filled(memory_.of_values);
       wait_for_turn();
       begin_wide();
-      multiply_tiles<kF16, kD>(scores, queries, memory_.keys[key_turn_.slot]);
+      multiply_tiles<kF16, kD>(scores, queries, memory_.keys[key_.slot]);
       commit_wide();
-      multiply_rows<kF16, kD>(rows.sums, weights, memory_.values[value_turn_.slot]);
+      multiply_rows<kF16, kD>(rows.sums, weights, memory_.values[value_.slot]);
       commit_wide();
       let_go_on();
       end_wide<1>(scores);
@@ -301,13 +302,13 @@ class Multiplying {
       rows.shrink();
       pack_weights<kF16>(scores, weights);
     }
-    query_turn_.empty(memory_.of_queries);
-    query_turn_.next();
-    value_turn_.wait_until_filled(memory_.of_values);
+    query_.empty(memory_.of_queries);
+    query_.next();
+    value_.wait_until_filled(memory_.of_values);
     const int tokens = min(uniform(s.sequence.past + s.sequence.rows), end) - (key - kStepKeys);
-    if (tokens < kStepKeys) clear_values(memory_.values[value_turn_.slot], tokens);
+    if (tokens < kStepKeys) clear_values(memory_.values[value_.slot], tokens);
     begin_wide();
-    multiply_rows<kF16, kD>(rows.sums, weights, memory_.values[value_turn_.slot]);
+    multiply_rows<kF16, kD>(rows.sums, weights, memory_.values[value_.slot]);
     commit_wide();
     end_wide(rows.sums);
     leave_values();
@@ -330,19 +331,19 @@ class Multiplying {
   }
 
   __device__ void leave_keys() {
-    key_turn_.empty(memory_.of_keys);
-    key_turn_.next();
+    key_.empty(memory_.of_keys);
+    key_.next();
   }
   __device__ void leave_values() {
-    value_turn_.empty(memory_.of_values);
-    value_turn_.next();
+    value_.empty(memory_.of_values);
+    value_.next();
   }
 
   const AttentionTask& task_;
   Memory<kD>& memory_;
   const int group_;
-  Turn<2> query_turn_;
-  Turn<Memory<kD>::kStages> key_turn_, value_turn_;
+  Cursor<2> query_;
+  Cursor<Memory<kD>::kStages> key_, value_;
 };
 
 template <bool kF16, int kD>

@@ -215,8 +215,8 @@ Context::Context(int device) : device_(device), staging_(new Staging) {
   const int minor = attribute(cudaDevAttrComputeCapabilityMinor);
   check<Error>(major >= 8, "device \"cuda:", device,
                "\": expected compute capability 8.0 or newer (Ampere), found ", major, '.', minor);
-  has_wide_products_ = major == 9;
   overlaps_ = code_version() >= 90;  // only such code waits for the previous kernel by itself
+  has_wide_products_ = major == 9 && overlaps_;
   has_own_memory_ = attribute(cudaDevAttrIntegrated) == 0 && !std::filesystem::exists("/dev/dxg");
   multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount);
   shared_limit_ = static_cast<std::size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));

@@ -87,7 +87,7 @@ class Context {
   int multiprocessors() const noexcept { return multiprocessors_; }
   // The most shared memory that one block can have.
   std::size_t shared_limit() const noexcept { return shared_limit_; }
-  // Whether four warps can multiply together (wgmma).
+  // Whether four warps can multiply together (wgmma): on Hopper, if what runs was compiled for it.
   bool has_wide_products() const noexcept { return has_wide_products_; }
   // With so much, no two blocks of a kernel are on one multiprocessor.
   std::size_t shared_for_one() const noexcept { return shared_for_one_; }

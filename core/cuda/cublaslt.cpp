@@ -165,10 +165,12 @@ class CublasLt final : public MatrixProduct {
       set_layout(choice.c, lt::kBatchOffset, repeated.c_step);
     }
     const float alpha = 1.0f;
-    check_status(lt_.matmul(handle_, description_, &alpha, b, choice.b, a, choice.a, &beta, c.data,
-                            choice.c, c.data, choice.c, &choice.algorithm, workspace_, kWorkspace,
-                            static_cast<cudaStream_t>(stream)),
-                 concat("multiplying [", m, ", ", k, "] by [", n, ", ", k, "]"));
+    const lt::Status status = lt_.matmul(
+        handle_, description_, &alpha, b, choice.b, a, choice.a, &beta, c.data, choice.c, c.data,
+        choice.c, &choice.algorithm, workspace_, kWorkspace, static_cast<cudaStream_t>(stream));
+    // The choice was made before it was known how far apart repeated ones are.
+    if (status != 0 && repeated.times > 1) return false;
+    check_status(status, concat("multiplying [", m, ", ", k, "] by [", n, ", ", k, "]"));
     return true;
   }
 

@@ -98,7 +98,12 @@ bool OpsCuda::turns_before(Matrix k, const AttentionShape& shape) const {
 
 bool OpsCuda::store_before(Matrix q, std::span<const SequenceRows> sequences,
                            const AttentionShape& shape) const {
+  const auto same = [](const SequenceRows& a, const SequenceRows& b) {
+    return a.row_begin == b.row_begin && a.rows == b.rows && a.past == b.past &&
+           a.blocks.data() == b.blocks.data() && a.blocks.size() == b.blocks.size();
+  };
   return store_ && store_->tokens.rotation.q == q && store_->shape == shape &&
+         std::ranges::equal(store_->rows, sequences, same) &&
          can_take_tokens(*context_, shape, has_one_row_each(sequences));
 }
 
@@ -288,7 +293,10 @@ void OpsCuda::kv_write(Matrix k, Matrix v, std::span<const SequenceRows> sequenc
   flush_turns();
   if (k.rows == 0) return;
   const int tile = tile_tokens(*context_, shape, one_row_each);
-  store_ = {tokens, plan_.sequences(*context_, sequences, tile), shape};
+  store_ = {tokens,
+            plan_.sequences(*context_, sequences, tile),
+            {sequences.begin(), sequences.end()},
+            shape};
   if (!tokens.rotation.is_there() || !can_take_tokens(*context_, shape, one_row_each))
     flush_store();
   if (turn_of_q) turns_.push_back(*turn_of_q);

@@ -126,6 +126,7 @@ class OpsCuda final : public Ops {
   struct Store {
     NewTokens tokens;
     Sequences sequences;
+    std::vector<SequenceRows> rows;  // the same, as they were given
     AttentionShape shape;
   };
 

@@ -21,9 +21,10 @@ struct alignas(64) TileMap {
 };
 #endif
 
-inline constexpr int kTileMapStep = 256;     // bytes: what heads are aligned to
-inline constexpr int kTileMapFarShift = 38;  // bits of an address in all dimensions but the first
-inline constexpr int kTileMapBase = 256;     // where the first head could be
+inline constexpr int kTileMapStep = 256;     // bytes: what memory and so heads are aligned to
+inline constexpr int kTileMapFarShift = 38;  // bits of an address that these steps count
+// Where the tensor begins, as no memory does: at 0 would be none.
+inline constexpr int kTileMapBase = kTileMapStep;
 
 // For a cache of 16-bit floats. Error where the driver has no such thing.
 TileMap map_tiles(const KvView& kv);

@@ -32,5 +32,14 @@ TEST(attention) {
     check_fused_attention(
         {1, 1, 64, 0, dtype, {256}, {64}});  // blocks that end before the sequence
   }
+  // Heads of other sizes and numbers: some not in whole groups of eight columns, some in more rows than a tile has.
+  for (const DataType dtype : {kBf16, kF16}) {
+    if (is_quick() && dtype == kF16) continue;
+    check_fused_attention({3, 1, 33, 0, dtype, {60}, {5}});
+    check_fused_attention({5, 1, 40, 20, dtype, {50}, {70}});
+    check_fused_attention({7, 1, 72, 0, dtype, {40, 2}, {0, 130}});
+    check_fused_attention({20, 1, 80, 0, dtype, {15}, {60}});
+    check_fused_attention({200, 1, 120, 0, dtype, {2}, {64}});
+  }
   CHECK_THROWS(ValueError, "kv_cache_dtype", device().kv_block_bytes(1, 8, DataType::F64));
 }
