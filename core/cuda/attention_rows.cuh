@@ -218,7 +218,9 @@ __device__ __forceinline__ void write_rounded(const AttentionTask& task, const R
 template <int kD>
 __device__ __forceinline__ void write_rows(const AttentionTask& task, const Share& s,
                                            float* partial, int first, const RowState<kD>& rows) {
-  const int g = lane_index() / 4, t = lane_index() % 4, head_dim = task.kv.head_dim;
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  // Of a split all that is read again, in fours.
+  const int columns = partial != nullptr ? task.kv.padded : task.kv.head_dim;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     const int r = min(first + g + 8 * h, s.rows - 1);
@@ -239,17 +241,17 @@ __device__ __forceinline__ void write_rows(const AttentionTask& task, const Shar
       if (task.rounded != nullptr) rounded = task.rounded + row * task.rounded_stride + column;
       by = 1.0f / rows.total[h];
     }
-    if (to == nullptr && head_dim == kD && reinterpret_cast<std::uintptr_t>(rounded) % 16 == 0) {
+    if (to == nullptr && columns == kD && reinterpret_cast<std::uintptr_t>(rounded) % 16 == 0) {
       write_rounded(task, rows, h, by, rounded, valid);
       continue;
     }
     if (!valid) continue;
-    const bool in_pairs = head_dim % 2 == 0 && reinterpret_cast<std::uintptr_t>(to) % 8 == 0 &&
+    const bool in_pairs = columns % 2 == 0 && reinterpret_cast<std::uintptr_t>(to) % 8 == 0 &&
                           reinterpret_cast<std::uintptr_t>(rounded) % 4 == 0;
 #pragma unroll
     for (int n = 0; n < kD / 8; ++n) {
       const int d = 8 * n + 2 * t;
-      if (d >= head_dim) continue;
+      if (d >= columns) continue;
       const float a = rows.sums[n][2 * h] * by, b = rows.sums[n][2 * h + 1] * by;
       const unsigned both = rounded_pair(task, a, b);
       if (in_pairs) {
@@ -259,7 +261,7 @@ __device__ __forceinline__ void write_rows(const AttentionTask& task, const Shar
       }
       if (to != nullptr) to[d] = a;
       if (rounded != nullptr) rounded[d] = static_cast<std::uint16_t>(both);
-      if (d + 1 >= head_dim) continue;
+      if (d + 1 >= columns) continue;
       if (to != nullptr) to[d + 1] = b;
       if (rounded != nullptr) rounded[d + 1] = static_cast<std::uint16_t>(both >> 16);
     }
