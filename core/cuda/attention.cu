@@ -34,12 +34,11 @@ int tile_tokens(const Context& context, const AttentionShape& shape, bool one_ro
   return std::max(1, tile_rows(context, shape, one_row_each) / group);
 }
 
-void attention(Context& context, const AttentionCall& call, SplitMemory& splits_memory,
-               Scratch& queries) {
-  if (call.tile_count == 0) return;
+namespace {
+
+// What does not depend on how the work is divided.
+AttentionTask task_of(const AttentionCall& call, int rows) {
   const AttentionShape& shape = call.shape;
-  const int rows = tile_rows(context, shape, call.one_row_each);
-  const bool wide = !call.one_row_each && has_wide_attention(context, shape);
   AttentionTask task{};
   task.q = call.q.data;
   task.y = call.y.data;
@@ -58,8 +57,6 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& splits_
       reinterpret_cast<std::uintptr_t>(task.y) | 2 * reinterpret_cast<std::uintptr_t>(task.rounded);
   const auto columns = task.y_stride | task.rounded_stride | shape.head_dim;
   task.fours = places % 16 == 0 && columns % 4 == 0;
-  task.least_blocks = call.one_row_each && has_tensor_attention(shape) ? kLeastBlocks : 1;
-  task.step_blocks = wide ? kWideBlocks : 1;
   task.scale = shape.scale;
   task.k = call.tokens.k.data;
   task.v = call.tokens.v.data;
@@ -69,8 +66,12 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& splits_
   task.sin = call.tokens.rotation.sin.data;
   task.cos_stride = call.tokens.rotation.cos.stride;
   task.sin_stride = call.tokens.rotation.sin.stride;
-  const int chunks = (task.group + task.tile_heads - 1) / task.tile_heads;
-  const std::int64_t tiles = std::int64_t{call.tile_count} * shape.kv_heads * chunks;
+  return task;
+}
+
+// How many blocks of threads share the keys of a tile.
+std::int64_t splits_of(const Context& context, const AttentionCall& call, std::int64_t tiles,
+                       bool wide) {
   // Blocks of threads that are on a multiprocessor at once.
   const int together = wide ? 1 : 2;
   std::int64_t splits = (together * context.multiprocessors() + tiles - 1) / tiles;
@@ -82,27 +83,48 @@ void attention(Context& context, const AttentionCall& call, SplitMemory& splits_
     const std::int64_t blocks = (call.longest + kKeys - 1) / kKeys;
     splits = std::min(splits, (blocks + kLeastBlocks - 1) / kLeastBlocks);
   }
-  splits = std::clamp<std::int64_t>(splits, 1, kMostSplits);
+  return std::clamp<std::int64_t>(splits, 1, kMostSplits);
+}
+
+// What attend_wide multiplies, and the tokens' way into the cache if that is to be done.
+void prepare_queries(Context& context, const AttentionCall& call, Scratch& memory,
+                     AttentionTask& task) {
+  const std::int64_t stride = call.shape.heads * task.kv.padded;
+  auto* const queries = reinterpret_cast<std::uint16_t*>(
+      context.scratch(memory, static_cast<std::size_t>(call.q.rows * stride) * 2));
+  round_queries(context, call.q, call.tokens, call.sequences, task.kv, {queries, stride});
+  task.queries = queries;
+  task.queries_stride = stride;
+}
+
+}  // namespace
+
+void attention(Context& context, const AttentionCall& call, SplitMemory& memory, Scratch& queries) {
+  if (call.tile_count == 0) return;
+  const AttentionShape& shape = call.shape;
+  const int rows = tile_rows(context, shape, call.one_row_each);
+  const bool wide = !call.one_row_each && has_wide_attention(context, shape);
+  AttentionTask task = task_of(call, rows);
+  task.least_blocks = call.one_row_each && has_tensor_attention(shape) ? kLeastBlocks : 1;
+  task.step_blocks = wide ? kWideBlocks : 1;
+  const int chunks = (task.group + task.tile_heads - 1) / task.tile_heads;
+  const std::int64_t tiles = std::int64_t{call.tile_count} * shape.kv_heads * chunks;
+  const std::int64_t splits = splits_of(context, call, tiles, wide);
   const auto count = static_cast<std::size_t>(tiles);
   if (splits > 1) {
     task.partial = reinterpret_cast<float*>(context.scratch(
-        splits_memory.partial,
+        memory.partial,
         count * static_cast<std::size_t>(splits * rows * partial_stride(task.kv.padded)) * 4));
   }
   if (splits > 1 || wide) {
     task.arrived = reinterpret_cast<unsigned*>(
-        context.cleared_scratch(splits_memory.arrived, (count + 1) * sizeof(unsigned)));
+        context.cleared_scratch(memory.arrived, (count + 1) * sizeof(unsigned)));
   }
+  task.tiles = static_cast<int>(tiles);
+  task.splits = static_cast<int>(splits);
   if (wide) {
-    task.tiles = static_cast<int>(tiles);
-    task.splits = static_cast<int>(splits);
     task.drawn = task.arrived + tiles;
-    const std::int64_t stride = shape.heads * task.kv.padded;
-    auto* rounded = reinterpret_cast<std::uint16_t*>(
-        context.scratch(queries, static_cast<std::size_t>(call.q.rows * stride) * 2));
-    round_queries(context, call.q, call.tokens, call.sequences, task.kv, {rounded, stride});
-    task.queries = rounded;
-    task.queries_stride = stride;
+    prepare_queries(context, call, queries, task);
     return attend_wide(context, task);
   }
   const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(splits));

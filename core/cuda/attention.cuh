@@ -30,9 +30,9 @@ struct AttentionTask {
   bool fours;         // results can be written four at a time
   float* partial;     // per split: [rows, partial_stride]
   unsigned* arrived;  // per tile and head
-  // For attend_wide, whose blocks of threads draw one item after the other: how many tiles and splits there are, and how many items were
-  // drawn behind the first of each block. Zero between operations, as `arrived`, of which it is the last.
-  int tiles, splits;
+  int tiles, splits;  // how many
+  // For attend_wide, whose blocks of threads draw one item after the other: how many were drawn behind the first of each block. Zero
+  // between operations, as `arrived`, of which it is the last.
   unsigned* drawn;
   // What it multiplies instead of q: rotated, rounded to the cache's type, heads at multiples of kv.padded.
   const std::uint16_t* queries;

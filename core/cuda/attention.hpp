@@ -86,7 +86,7 @@ bool can_rotate(const Context& context, const AttentionShape& shape, bool one_ro
 int tile_tokens(const Context& context, const AttentionShape& shape, bool one_row_each);
 
 // `queries`: memory for q as it is multiplied.
-void attention(Context& context, const AttentionCall& call, SplitMemory& splits, Scratch& queries);
+void attention(Context& context, const AttentionCall& call, SplitMemory& memory, Scratch& queries);
 
 // Step by step, as Ops.
 void attention_scores(Context& context, Matrix q, const Sequences& sequences,
