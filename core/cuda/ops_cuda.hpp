@@ -177,9 +177,11 @@ class OpsCuda final : public Ops {
   const void* prepare(Matrix x, const CudaWeight& weight, std::int64_t stride);
   // What becomes of x itself: nothing, if it was given up.
   Matrix kept(Matrix x) const;
-  // Each part's results to its place of y, rounded to the weight's type, `stride` elements from row to row.
-  void multiply_rounded(Matrix x, const CudaWeight& weight, std::span<std::uint16_t* const> y,
-                        std::int64_t stride);
+  // Each part's results to its place of y, rounded to the weight's type.
+  void multiply_rounded(Matrix x, const CudaWeight& weight, std::span<const Results> y);
+  // All parts by the library, two at once where they are alike; what it declines to round is rounded after it.
+  void multiply_parts(Matrix x, const void* prepared, std::int64_t stride, const CudaWeight& weight,
+                      std::span<const Results> y);
   // By the library, or by own kernels where it cannot and y is float32; otherwise false. w is of `type`, and new if the operation before
   // has written it.
   bool multiply_dense(Matrix x, const void* prepared, std::int64_t stride, const MatrixView& w,

@@ -229,6 +229,23 @@ bool OpsCuda::multiply_two(Matrix x, const void* prepared, std::int64_t stride,
                             a.data, a.row_bytes / size, 0.0f, y, twice);
 }
 
+void OpsCuda::multiply_parts(Matrix x, const void* prepared, std::int64_t stride,
+                             const CudaWeight& weight, std::span<const Results> y) {
+  for (std::size_t part = 0; part < weight.parts(); ++part) {
+    if (part + 1 < weight.parts() &&
+        multiply_two(x, prepared, stride, weight, part, y[part], y[part + 1])) {
+      ++part;
+      continue;
+    }
+    const Results& to = y[part];
+    if (multiply_part(x, prepared, stride, weight, part, false, to)) continue;
+    const std::int64_t cols = weight.outputs(part);
+    const Matrix sum = contiguous(scratch(sum_, float_bytes(x.rows, cols)), x.rows, cols);
+    multiply_part(x, prepared, stride, weight, part, false, results_in(sum));
+    cuda::round_rows(*context_, sum, static_cast<std::uint16_t*>(to.data), to.stride, to.type);
+  }
+}
+
 void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
                                   std::span<const float* const> bias, std::span<const Matrix> y,
                                   const std::optional<Matrix>& residual) {
@@ -236,8 +253,8 @@ void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
   const std::int64_t stride = weight.compute() == DataType::F32 ? x.stride : (x.cols + 7) / 8 * 8;
   const void* prepared = prepare(x, weight, stride);
   flush();
-  if (residual && !(*residual == y[0])) cuda::copy(*context_, *residual, y[0]);
   if (residual) {
+    if (!(*residual == y[0])) cuda::copy(*context_, *residual, y[0]);
     const float* b = bias_of(bias, 0);
     const bool apart = b != nullptr;  // y + (x W^T + b): in the order of linear and add
     const Matrix out =
@@ -247,43 +264,20 @@ void OpsCuda::multiply_by_library(Matrix x, const CudaWeight& weight,
     add_bias(*context_, b, out);
     return cuda::add(*context_, out, y[0]);
   }
-  for (std::size_t part = 0; part < weight.parts(); ++part) {
-    const bool has_next = part + 1 < weight.parts();
-    if (has_next && multiply_two(x, prepared, stride, weight, part, results_in(y[part]),
-                                 results_in(y[part + 1]))) {
-      ++part;
-      continue;
-    }
-    multiply_part(x, prepared, stride, weight, part, false, results_in(y[part]));
-  }
+  std::vector<Results> results(y.size());
+  std::ranges::transform(y, results.begin(), results_in);
+  multiply_parts(x, prepared, stride, weight, results);
   for (std::size_t part = 0; part < weight.parts(); ++part) {
     if (const float* b = bias_of(bias, part)) add_bias(*context_, b, y[part]);
   }
 }
 
-void OpsCuda::multiply_rounded(Matrix x, const CudaWeight& weight,
-                               std::span<std::uint16_t* const> y, std::int64_t stride) {
+void OpsCuda::multiply_rounded(Matrix x, const CudaWeight& weight, std::span<const Results> y) {
   x = in_order_of(weight, x);
-  const DataType type = weight.compute();
-  const std::int64_t prepared_stride = (x.cols + 7) / 8 * 8;
-  const void* prepared = prepare(x, weight, prepared_stride);
+  const std::int64_t stride = (x.cols + 7) / 8 * 8;
+  const void* prepared = prepare(x, weight, stride);
   flush();
-  const auto multiply = [&](std::size_t part, const Results& to) {
-    return multiply_part(x, prepared, prepared_stride, weight, part, false, to);
-  };
-  for (std::size_t part = 0; part < weight.parts(); ++part) {
-    if (part + 1 < weight.parts() &&
-        multiply_two(x, prepared, prepared_stride, weight, part, {y[part], stride, type},
-                     {y[part + 1], stride, type})) {
-      ++part;
-      continue;
-    }
-    if (multiply(part, {y[part], stride, type})) continue;
-    const std::int64_t cols = weight.outputs(part);
-    const Matrix sum = contiguous(scratch(sum_, float_bytes(x.rows, cols)), x.rows, cols);
-    multiply(part, results_in(sum));
-    cuda::round_rows(*context_, sum, y[part], stride, type);
-  }
+  multiply_parts(x, prepared, stride, weight, y);
 }
 
 void OpsCuda::linear(Matrix x, const Weight& w, std::span<const float* const> bias,
@@ -317,9 +311,10 @@ void OpsCuda::linear_act_mul(Matrix x, const Weight& gate_up, std::span<const fl
     const std::int64_t each = x.rows * stride;
     auto* const memory =
         reinterpret_cast<std::uint16_t*>(scratch(gate_, float_bytes(x.rows, stride)));
-    const std::array<std::uint16_t*, 2> parts = {memory, memory + each};
-    multiply_rounded(x, weight, parts, stride);
-    act_mul_ = {{parts[0], parts[1], stride, stride, x.rows, y.cols, DataType::BF16}, act, y};
+    const std::array<Results, 2> parts = {
+        {{memory, stride, DataType::BF16}, {memory + each, stride, DataType::BF16}}};
+    multiply_rounded(x, weight, parts);
+    act_mul_ = {{memory, memory + each, stride, stride, x.rows, y.cols, DataType::BF16}, act, y};
     return;
   }
   const std::size_t bytes = float_bytes(x.rows, y.cols);
