@@ -26,10 +26,6 @@ constexpr int kBringingQueries = kGroupThreads - 32;  // threads
 // Places where threads meet: those that multiply; a group that waits for its turn, from here on.
 constexpr int kAllGroups = 1, kFirstTurn = 2;
 
-// What all lanes of a warp have. The compiler, which lets products overlap only where it is certain that all threads come along, does not
-// know it of what was read.
-__device__ __forceinline__ int uniform(int x) { return __shfl_sync(kAll, x, 0); }
-
 struct MultiplyingThreads {
   __device__ static int count() { return kMultiplying; }
   __device__ static void meet() { cuda::meet(kAllGroups, kMultiplying); }

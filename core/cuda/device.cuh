@@ -62,10 +62,14 @@ __device__ __forceinline__ void add_to(float* y, float x) {
 #endif
 }
 
-// Some 1.5 microseconds, where launches overlap.
+// What all lanes of a warp have, of which the compiler does not know it: it lets products overlap only where it is certain that all threads
+// come along.
+__device__ __forceinline__ int uniform(int x) { return __shfl_sync(kAll, x, 0); }
+
+// Some 0.6 microseconds, where launches overlap.
 __device__ __forceinline__ void linger() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  __nanosleep(1500);
+  __nanosleep(600);
 #endif
 }
 

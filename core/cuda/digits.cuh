@@ -58,13 +58,12 @@ __device__ __forceinline__ PowerOfTwo scale_for(float largest) {
 }
 
 // Eight columns of a row, by lanes that have neighbouring ones; all lanes of a warp at once. True where `note` is to be kept: in one
-// lane of each run of columns. Its scale undoes that codes are taken kCodeStep times.
-template <Layout kLayout, int kRunColumns>
+// lane of each run of columns. Its scale undoes that codes are taken kCodeStep times; its sum takes time, which not all need.
+template <Layout kLayout, int kRunColumns, bool kWithSum = true>
 __device__ __forceinline__ bool take_digits(const float (&v)[8], Digits& digits, Note& note) {
   constexpr int kUnitLanes = unit_columns(kLayout) / 8, kRunLanes = kRunColumns / 8;
-  float largest = 0.0f;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) largest = larger_size(largest, v[i]);
+  float largest = larger_size(larger_size(larger_size(v[0], v[1]), larger_size(v[2], v[3])),
+                              larger_size(larger_size(v[4], v[5]), larger_size(v[6], v[7])));
 #pragma unroll
   for (int mask = 1; mask < kUnitLanes; mask *= 2) {
     largest = larger_size(largest, __shfl_xor_sync(kAll, largest, mask));
@@ -81,8 +80,12 @@ __device__ __forceinline__ bool take_digits(const float (&v)[8], Digits& digits,
     sum += low[i] - kWholeBits;
   }
   digits = {gather_digits<kLayout, 1>(high), gather_digits<kLayout, 0>(low)};
+  if constexpr (kWithSum) {
 #pragma unroll
-  for (int mask = 1; mask < kRunLanes; mask *= 2) sum += __shfl_xor_sync(kAll, sum, mask);
+    for (int mask = 1; mask < kRunLanes; mask *= 2) sum += __shfl_xor_sync(kAll, sum, mask);
+  } else {
+    sum = 0;
+  }
   const bool is_finite = scale.inverse == scale.inverse;  // otherwise the sum is of no number
   note = {is_finite ? static_cast<int>(sum) : 0, scale.inverse / kCodeStep<kLayout>};
   return lane_index() % kRunLanes == 0;
@@ -93,35 +96,42 @@ __device__ __forceinline__ void put_digits(std::uint16_t* row, int column, const
   *reinterpret_cast<uint2*>(bytes + digits_place(column, 1)) = digits.low;
 }
 
-// Of kCount times four rows. A product on tensor cores has eight columns, for the digits of four rows; what a lane multiplies for rows
-// that are not there, nobody asks for. Lane (g, t) gets outputs g and g + 8 of row t.
-template <class Unit, int kCount>
-struct DigitSums {
+// Rows of x as digits in shared memory.
+template <class Unit>
+struct DigitRows {
   using X = std::uint16_t;  // both digits of a column
   using Note = cuda::Note;
   static constexpr bool kTakesAnySize = true;
   static constexpr int kRunColumns = Unit::kColumns / Unit::kRunsOfUnit;
   static constexpr int kRunPieces = kRunColumns / 32;
-  static constexpr int kScaledPieces = unit_columns(Unit::kFormat) / 32;
-  float d[kCount][2];
 
   static constexpr int notes(int rows, int columns) { return columns / kRunColumns * rows; }
-  __device__ __forceinline__ static void put(const StagedX<DigitSums>& to, int r, int column,
+  template <class Sums>
+  __device__ __forceinline__ static void put(const StagedX<Sums>& to, int r, int column,
                                              const float (&v)[kOwn], bool is_inside) {
     Digits digits;
     Note note;
-    const bool keeps = take_digits<Unit::kFormat, kRunColumns>(v, digits, note);
+    const bool keeps = take_digits<Unit::kFormat, kRunColumns, Unit::kHasZeros>(v, digits, note);
     if (!is_inside) return;
     put_digits(to.x + r * to.stride, column, digits);
     if (keeps) to.notes[column / kRunColumns * to.rows + r] = note;
   }
+};
+
+// Of kCount times four rows. A product on tensor cores has eight columns, for the digits of four rows; what a lane multiplies for rows
+// that are not there, nobody asks for. Lane (g, t) gets outputs g and g + 8 of row t.
+template <class Unit, int kCount>
+struct DigitSums : DigitRows<Unit>, SumsByRow {
+  using DigitRows<Unit>::kRunColumns, DigitRows<Unit>::kRunPieces;
+  static constexpr int kRows = 4 * kCount;
+  static constexpr int kScaledPieces = unit_columns(Unit::kFormat) / 32;
+  float d[kCount][2];
+
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) d[i][0] = d[i][1] = 0.0f;
   }
-  // `column`: the unit's first.
-  __device__ __forceinline__ void add(const Unit& unit, const StagedX<DigitSums>& from,
-                                      int column) {
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<DigitSums>& from) {
 #pragma unroll
     for (int first = 0; first < Unit::kPieces; first += kScaledPieces) {
       float parts[kCount][2] = {};
@@ -130,7 +140,7 @@ struct DigitSums {
       for (int pair = first; pair < first + kScaledPieces; pair += 2) {
         uint4 x[kCount];
 #pragma unroll
-        for (int i = 0; i < kCount; ++i) x[i] = two_pieces(from, column + pair * 32, i);
+        for (int i = 0; i < kCount; ++i) x[i] = two_pieces(from, pair * 32, i);
 #pragma unroll
         for (int piece = pair; piece < pair + 2; ++piece) {
           if (piece % kRunPieces == 0) clear(sums);
@@ -141,13 +151,13 @@ struct DigitSums {
             multiply_bytes(sums[i], w.v, is_first ? x[i].x : x[i].z, is_first ? x[i].y : x[i].w);
           }
           if (piece % kRunPieces == kRunPieces - 1) {
-            add_run(sums, unit, piece, from, column + piece * 32, parts);
+            add_run(sums, unit, piece, from, parts);
           }
         }
       }
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        const float step = note_of(from, column + first * 32, i).scale;
+        const float step = note_of(from, first * 32, i).scale;
 #pragma unroll
         for (int h = 0; h < 2; ++h) d[i][h] = fmaf(parts[i][h], step, d[i][h]);
       }
@@ -169,10 +179,10 @@ struct DigitSums {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) sums[i][0] = sums[i][1] = sums[i][2] = sums[i][3] = 0;
   }
-  // Whole numbers of a run that `piece` is of, which is at `column`, times its scales.
+  // Whole numbers of a run that `piece` is of, times its scales.
   __device__ __forceinline__ static void add_run(const int (&sums)[kCount][4], const Unit& unit,
                                                  int piece, const StagedX<DigitSums>& from,
-                                                 int column, float (&to)[kCount][2]) {
+                                                 float (&to)[kCount][2]) {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
 #pragma unroll
@@ -181,7 +191,7 @@ struct DigitSums {
         if constexpr (Unit::kHasZeros) {
           const int zero =
               (unit.zero(piece, h) - kCodeMiddle<Unit::kFormat>)*kCodeStep<Unit::kFormat>;
-          sum -= zero * note_of(from, column, i).sum;
+          sum -= zero * note_of(from, piece * 32, i).sum;
         }
         to[i][h] = fmaf(static_cast<float>(sum), unit.scale(piece, h), to[i][h]);
       }
@@ -199,6 +209,54 @@ struct DigitSums {
                                                  int i) {
     const int row = min(i * 4 + lane_index() % 4, from.rows - 1);
     return from.notes[column / kRunColumns * from.rows + row];
+  }
+};
+
+// Of one row. The eight columns of a product are the digits of four pieces, each of them zero beside the others: lane (g, t) gets outputs g
+// and g + 8 of piece t, and scales what no other lane does.
+template <class Unit>
+struct RowSums : DigitRows<Unit> {
+  using DigitRows<Unit>::kRunColumns, DigitRows<Unit>::kRunPieces;
+  static constexpr int kRows = 1;
+  float d[2];
+
+  __host__ __device__ static constexpr int floats(int) { return kTileRows; }
+  __device__ static constexpr int place(int, int n) { return n; }
+  __device__ __forceinline__ void clear() { d[0] = d[1] = 0.0f; }
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<RowSums>& from) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll
+    for (int first = 0; first < Unit::kPieces; first += 4) {
+      const auto* bytes = reinterpret_cast<const unsigned char*>(from.x);
+      const int own = digits_place((first + g / 2) * 32 + t * 8, g % 2);
+      const uint2 x = *reinterpret_cast<const uint2*>(bytes + own);
+      int sums[4] = {};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const bool is_own = i == g / 2;
+        multiply_bytes(sums, unit.signed_codes(first + i).v, is_own ? x.x : 0u, is_own ? x.y : 0u);
+      }
+      const Note note = from.notes[(first + t) / kRunPieces];
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        int sum = sums[2 * h] * 256 + sums[2 * h + 1];
+        if constexpr (Unit::kHasZeros) {
+          const int zero =
+              (unit.zero(first, h) - kCodeMiddle<Unit::kFormat>)*kCodeStep<Unit::kFormat>;
+          sum -= t % kRunPieces == 0 ? zero * note.sum : 0;
+        }
+        d[h] = fmaf(static_cast<float>(sum) * unit.scale(first, h), note.scale, d[h]);
+      }
+    }
+  }
+  // Of the four lanes of an output two get what all four have of one.
+  __device__ __forceinline__ void store(float* to, int, bool is_first) const {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+    const bool is_odd = t % 2 != 0;
+    float sum = is_odd ? d[1] : d[0];
+    sum += __shfl_xor_sync(kAll, is_odd ? d[0] : d[1], 1);
+    sum += __shfl_xor_sync(kAll, sum, 2);
+    if (t < 2) put_sum(to + g + t * 8, sum, is_first);
   }
 };
 

@@ -1,18 +1,18 @@
 // The kernel behind product.hpp, for one format.
 //
-// A block of eight warps takes tiles of 16 outputs, one group of a few after the other; gate and up of act(gate) * up have a tile each
-// in it. All warps share a tile, and each has its own columns of it: as many units (32 to 256 columns) as the others, or one less, the same ones in all
-// tiles, so that it brings their x into shared memory by itself and waits for no other warp. The sums of all warps are added at the end
-// of a group. In a unit, lane (g, t) of a warp, g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32 of outputs g and g + 8:
+// A block takes tiles of 16 outputs, in rounds: one in each, or of gate and up of act(gate) * up one each. Eight warps multiply a tile
+// together, each every eighth unit of its columns (32 to 256 of them), the same ones in all tiles, so that it brings their x into
+// shared memory by itself and waits for no other warp. The sums of all warps are added at the end of a group of rounds. In a unit, lane
+// (g, t) of a warp, g = lane / 4, multiplies columns 8 t … 8 t + 7 of every 32 of outputs g and g + 8:
 //
 //             columns  0      8      16     24    31
 //   output g          | t = 0 | t = 1 | t = 2 | t = 3 |
 //
 // which is, with columns numbered in another order for W and x alike, what the tensor cores take.
 //
-// Weights come through a ring in shared memory (ring.cuh), which each warp keeps for itself: of its slots one is multiplied while
-// the others are on their way, those of the next tile while sums are added, and the first of all while the kernel before still
-// runs, where a block of that leaves room for this one beside it.
+// Weights come through shared memory: by a ring of each warp (ring.cuh), or, codes on Hopper, in stages of all warps, which a ninth brings
+// (stages.cuh). Some are multiplied while others are on their way, those of the next tile while sums are added, and the first of all
+// while the kernel before still runs, where a block of that leaves room for this one beside it.
 #pragma once
 
 #include <algorithm>
@@ -20,71 +20,116 @@
 #include "cuda/digits.cuh"
 #include "cuda/product.hpp"
 #include "cuda/ring.cuh"
+#include "cuda/stages.cuh"
 #include "cuda/staging.cuh"
 #include "infinilm/error.hpp"
 
 namespace infinilm::cuda {
 
+// Places where threads meet.
+inline constexpr int kStagesBegin = 1, kGroupEnds = 2;
+__device__ __forceinline__ void meet_multiplying() { meet(kGroupEnds, kMultiplyingWarps * 32); }
+
 // How a block works.
 template <class Unit>
 struct BlockPlan {
-  static constexpr int kWarps = 8, kThreads = kWarps * 32;
+  static constexpr int kWarps = kMultiplyingWarps, kThreads = kWarps * 32;  // that multiply
+  static constexpr int kAllThreads = kThreads + (Unit::kScaled ? 32 : 0);   // and that bring stages
   static_assert(Unit::kDepth >= kLeastDepth && Unit::kDepth <= kMostDepth);
   static constexpr int kBlocks = 2;  // that a multiprocessor has registers for
 
-  // Floats, of a tile.
-  __host__ __device__ static constexpr int sums(int rows) { return kWarps * rows * kSumStride; }
   static constexpr int ring_bytes(int depth) { return kWarps * depth * Unit::kSlotBytes; }
 };
 
-// The tiles of a block, each of a part: every gridDim.x-th, of act(gate) * up both of a number.
-struct BlockTiles {
-  const Product& p;
-  // Of a group, at most.
-  __device__ __forceinline__ int together() const {
-    return p.act >= 0 ? 2 * p.together : p.together;
+// The rounds of a block, in each of which it takes a tile, of every gridDim.x-th number, or of act(gate) * up two of a number.
+class Rounds {
+ public:
+  __device__ __forceinline__ explicit Rounds(const Product& p)
+      : p_(p), count_(number(p.rounds - 1) < p.tiles ? p.rounds : p.rounds - 1) {}
+  __device__ __forceinline__ int count() const { return count_; }
+  // Of the group that begins with round `first`.
+  __device__ __forceinline__ int of_group(int first) const {
+    return min(p_.together, count_ - first);
   }
-  // False behind the last one.
-  __device__ __forceinline__ bool find(int i, Place& place) const {
-    const int round = p.act >= 0 ? i >> 1 : i;
-    const int number = static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) * round;
-    if (number >= p.tiles) return false;
-    place = p.act >= 0 ? Place{i & 1, number} : place_of(p, number);
-    return true;
+  __device__ __forceinline__ Place place(int round, int part) const {
+    return p_.act >= 0 ? Place{part, number(round)} : place_of(p_, number(round));
   }
+  __device__ __forceinline__ int parts() const { return p_.act >= 0 ? 2 : 1; }
+
+ private:
+  __device__ __forceinline__ int number(int round) const {
+    return static_cast<int>(blockIdx.x) + static_cast<int>(gridDim.x) * round;
+  }
+  const Product& p_;
+  const int count_;
 };
 
-// The units that a warp gets, for its ring, from number `first` of its block's tiles on: of each group, chunk after chunk, those of one
-// tile after the other.
+// How many of `slots` units a warp has, of the first and every eighth after it.
+__device__ __forceinline__ int units_of_warp(int slots, int warp) {
+  return (slots - warp + kMultiplyingWarps - 1) / kMultiplyingWarps;
+}
+
+// The units that a warp gets, for its ring: of each group, chunk after chunk, those of one tile after the other.
 template <class Unit>
 class WarpUnits {
  public:
-  __device__ __forceinline__ WarpUnits(const Product& p, int first, int share)
-      : p_(p), first_(first), share_(share) {}
-  __device__ __forceinline__ static constexpr int step() { return 1; }
+  __device__ __forceinline__ WarpUnits(const Product& p, int warp)
+      : p_(p), warp_(warp), count_(units_of_warp(p.slots, warp)) {}
+  __device__ __forceinline__ static constexpr int step() { return kMultiplyingWarps; }
   __device__ __forceinline__ int open(typename Unit::Source& source) {
-    const BlockTiles tiles = {p_};
-    Place at;
-    if (share_ <= 0) return 0;
-    if (tile_ == tiles.together() || !tiles.find(group_ + tile_, at)) {
-      tile_ = 0;
-      begin_ += p_.chunk;
-      if (begin_ >= share_) {
-        begin_ = 0;
-        group_ += tiles.together();
-      }
-      if (!tiles.find(group_, at)) return 0;
+    const Rounds rounds(p_);
+    if (count_ <= 0) return 0;
+    if (part_ == rounds.parts()) {
+      part_ = 0;
+      ++round_;
     }
-    source.open(p_.parts[at.part].matrix, at.tile, first_ + begin_);
-    ++tile_;
-    return min(p_.chunk, share_ - begin_);
+    if (round_ == rounds.of_group(group_)) {
+      round_ = 0;
+      begin_ += p_.chunk;
+      if (begin_ >= count_) {
+        begin_ = 0;
+        group_ += p_.together;
+      }
+    }
+    if (group_ >= rounds.count()) return 0;
+    const Place at = rounds.place(group_ + round_, part_);
+    source.open(p_.parts[at.part].matrix, at.tile, begin_ * kMultiplyingWarps + warp_);
+    ++part_;
+    return min(p_.chunk, count_ - begin_);
   }
 
  private:
   const Product& p_;
-  const int first_, share_;
-  int group_ = 0, begin_ = 0, tile_ = 0;
+  const int warp_, count_;
+  int group_ = 0, begin_ = 0, round_ = 0, part_ = 0;
 };
+
+// The stages of a block, in the order in which they are multiplied, by a warp that does nothing else.
+template <class Unit>
+__device__ __forceinline__ void bring_stages(const Product& p,
+                                             const Stages<Unit, kMultiplyingWarps>& stages) {
+  const Rounds rounds(p);
+  NextStage<Unit, kMultiplyingWarps> next(stages);
+  if (p.are_weights_new) wait_for_previous();
+  const auto bring = [&](const Place& at, int begin) {
+    const MatrixView& m = p.parts[at.part].matrix;
+    const std::byte* from = m.data + at.tile * m.unit.tile_bytes();
+    const int end = min(p.slots, (begin + p.chunk) * kMultiplyingWarps);
+    for (int unit = begin * kMultiplyingWarps; unit < end; unit += kMultiplyingWarps) {
+      const int units = min(kMultiplyingWarps, end - unit);
+      next.fill(from + std::int64_t{unit} * Unit::kSlotBytes, units * Unit::kSlotBytes);
+    }
+  };
+  for (int group = 0; group < rounds.count(); group += p.together) {
+    for (int begin = 0; begin < p.share; begin += p.chunk) {
+      for (int i = 0; i < rounds.of_group(group); ++i) {
+        for (int part = 0; part < rounds.parts(); ++part) {
+          bring(rounds.place(group + i, part), begin);
+        }
+      }
+    }
+  }
+}
 
 // The scale of a row's norm, by the squares of all warps.
 template <class Plan>
@@ -96,49 +141,68 @@ __device__ __forceinline__ float scale_of_row(const Product& p, const float* squ
 }
 
 // Of one output of a tile, by all warps.
-template <class Plan>
+template <class Sums>
 __device__ __forceinline__ float sum_of(const float* sums, int rows, int tile, int r, int n) {
+  const int floats = Sums::floats(rows);
+  const float* of_tile = sums + tile * kMultiplyingWarps * floats + Sums::place(r, n);
   float sum = 0.0f;
 #pragma unroll
-  for (int w = 0; w < Plan::kWarps; ++w) {
-    sum += sums[((tile * Plan::kWarps + w) * rows + r) * kSumStride + n];
-  }
+  for (int w = 0; w < kMultiplyingWarps; ++w) sum += of_tile[w * floats];
   return sum;
 }
 
-// Sums of all warps become outputs of a group, of which `first` is the first tile.
-template <class Plan, class Sums>
-__device__ __forceinline__ void finish_group(const Product& p, int first, const float* sums,
-                                             const float* squares) {
-  const BlockTiles tiles = {p};
-  for (int i = static_cast<int>(threadIdx.x); i < p.together * p.rows * kTileRows;
-       i += Plan::kThreads) {
-    const int n = i % kTileRows, r = i / kTileRows % p.rows;
-    const int tile = i / kTileRows / p.rows * (p.act >= 0 ? 2 : 1);
-    Place at;
-    if (!tiles.find(first + tile, at)) return;
+// A result of a group of tiles, and where it goes.
+class Result {
+ public:
+  // Number i of the group that begins with round `first`.
+  template <class Sums>
+  __device__ __forceinline__ static Result find(const Product& p, const Rounds& rounds, int first,
+                                                int i) {
+    const int rows = rows_of<Sums>(p);
+    Result result;
+    const int row = i / kTileRows;
+    const int round = rows == 1 ? row : row / rows;  // to divide takes time
+    if (round >= rounds.of_group(first)) return result;
+    result.n_ = i % kTileRows;
+    result.r_ = rows == 1 ? 0 : row % rows;
+    result.tile_ = round * rounds.parts();
+    const Place at = rounds.place(first + round, 0);
     const ProductPart& part = p.parts[at.part];
-    const int output = at.tile * kTileRows + n;
-    if (output >= part.matrix.outputs) continue;
+    const int output = at.tile * kTileRows + result.n_;
+    if (output >= part.matrix.outputs) return result;
+    result.output_ = output;
+    result.y_ = part.y + result.r_ * part.y_stride + output;
+    result.bias_ = part.bias;
+    return result;
+  }
+  template <class Plan, class Sums>
+  __device__ __forceinline__ void write(const Product& p, const float* sums,
+                                        const float* squares) const {
+    if (y_ == nullptr) return;
+    const int rows = rows_of<Sums>(p);
     const bool has_other = p.residual != nullptr && !p.adds;
-    const float before = has_other ? p.residual[r * p.residual_stride + output] : 0.0f;
+    const float before = has_other ? p.residual[r_ * p.residual_stride + output_] : 0.0f;
     const bool is_scaled = p.norm == nullptr || !Sums::kTakesAnySize;  // see stage_normed
-    const float scale = is_scaled ? 1.0f : scale_of_row<Plan>(p, squares, r);
-    float value = sum_of<Plan>(sums, p.rows, tile, r, n) * scale;
-    if (part.bias != nullptr) value += part.bias[output];
+    const float scale = is_scaled ? 1.0f : scale_of_row<Plan>(p, squares, r_);
+    float value = sum_of<Sums>(sums, rows, tile_, r_, n_) * scale;
+    if (bias_ != nullptr) value += bias_[output_];
     if (p.act >= 0) {
-      float up = sum_of<Plan>(sums, p.rows, tile + 1, r, n) * scale;
-      if (p.parts[1].bias != nullptr) up += p.parts[1].bias[output];
+      float up = sum_of<Sums>(sums, rows, tile_ + 1, r_, n_) * scale;
+      if (p.parts[1].bias != nullptr) up += p.parts[1].bias[output_];
       value = activate(value, p.act) * up;
     }
-    float* y = part.y + r * part.y_stride + output;
     if (p.adds) {
-      add_to(y, value);
+      add_to(y_, value);
     } else {
-      *y = has_other ? before + value : value;
+      *y_ = has_other ? before + value : value;
     }
   }
-}
+
+ private:
+  int n_ = 0, r_ = 0, tile_ = 0, output_ = 0;
+  float* y_ = nullptr;  // of no result
+  const float* bias_ = nullptr;
+};
 
 // What a hook wants to see of the norm.
 template <class Plan>
@@ -153,69 +217,105 @@ __device__ __forceinline__ void write_normed(const Product& p, const float* squa
   }
 }
 
-// The block's work; kAtOnce: see Ring.
-template <bool kAtOnce, class Unit, class Sums>
-__device__ __forceinline__ void multiply_tiles(const Product& p, unsigned char* memory) {
+// What a warp does that multiplies. `weights`: its units one after the other, each there after wait(), at(), and read at release();
+// kInStages: one more of a tile where other warps have one more than it.
+template <bool kInStages, class Unit, class Sums, class Weights>
+__device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsigned char* memory,
+                                               Weights& weights) {
   using Plan = BlockPlan<Unit>;
-  const int warp = __shfl_sync(kAll, warp_index(), 0);  // the same for the compiler, too
-  auto* sums = reinterpret_cast<float*>(memory + p.sums_at);
-  const BlockTiles tiles = {p};
-  const int set_floats = tiles.together() * Plan::sums(p.rows);
-  if (p.are_weights_new) wait_for_previous();
-  __shared__ Arrival arrivals[kAtOnce ? Plan::kWarps * kMostDepth : 1];
+  constexpr int kAcross = Plan::kWarps * Unit::kColumns;
   __shared__ float squares[Plan::kWarps * kNormRows];
-  const int first = p.slots * warp / Plan::kWarps;
-  const int share = p.slots * (warp + 1) / Plan::kWarps - first;
-  WarpUnits<Unit> units(p, first, share);
-  Ring<Unit, WarpUnits<Unit>, kAtOnce> ring(p, units, memory + warp * p.depth * Unit::kSlotBytes,
-                                            arrivals + (kAtOnce ? warp * kMostDepth : 0));
   if (p.norm != nullptr && static_cast<int>(threadIdx.x) * 32 < p.parts[0].matrix.inputs) {
     prefetch_line(p.norm + threadIdx.x * 32);
   }
-
-  const int kept = p.chunk * Unit::kColumns;  // columns of a warp
-  const StagedX<Sums> x = {reinterpret_cast<typename Sums::X*>(memory + p.x_at) + warp * kept,
-                           p.x_shared_stride, p.rows,
-                           reinterpret_cast<typename Sums::Note*>(memory + p.notes_at) +
-                               Sums::notes(p.rows, warp * kept)};
+  const int rows = rows_of<Sums>(p);
+  const StagedX<Sums> x = {reinterpret_cast<typename Sums::X*>(memory + p.x_at), p.x_shared_stride,
+                           rows, reinterpret_cast<typename Sums::Note*>(memory + p.notes_at)};
+  const int units = units_of_warp(p.slots, warp);
   const auto bring = [&](int begin) {
+    const int count = max(0, min(p.chunk, units - begin));
     __syncwarp();
-    stage<Unit>(p, {(first + begin) * Unit::kColumns, min(p.chunk, share - begin) * Unit::kColumns},
-                x, squares + warp * kNormRows);
+    stage(p, OwnColumns<Unit>{begin * kAcross, warp, count * Unit::kColumns}, x,
+          squares + warp * kNormRows);
     __syncwarp();
   };
+  const int of_tile = Plan::kWarps * Sums::floats(rows);
+  auto* sums = reinterpret_cast<float*>(memory + p.sums_at);
+  const Rounds rounds(p);
+  const int own_result = static_cast<int>(threadIdx.x);
+  Result mine = Result::find<Sums>(p, rounds, 0, own_result);  // takes time, which there is now
   wait_for_previous();
   bring(0);
   int staged = 0, set = 0;
-  Place place;
-  for (int group = 0; tiles.find(group, place); group += tiles.together()) {
-    float* of_group = sums + set * set_floats;
-    // Once at least: whoever has no columns has zeros.
-    for (int begin = 0; begin == 0 || begin < share; begin += p.chunk) {
+  for (int group = 0; group < rounds.count(); group += p.together) {
+    const int tiles = rounds.of_group(group) * rounds.parts();
+    float* of_group = sums + set * p.together * rounds.parts() * of_tile;
+    for (int begin = 0; begin < p.share; begin += p.chunk) {
       if (staged != begin) bring(staged = begin);
-      const int count = min(p.chunk, share - begin);
-      for (int i = 0; i < tiles.together() && tiles.find(group + i, place); ++i) {
+      const int count = min(p.chunk, units - begin);
+      const bool has_fewer = count < min(p.chunk, p.share - begin);
+      float* own = of_group + warp * Sums::floats(rows);
+      for (int tile = 0; tile < tiles; ++tile, own += of_tile) {
         Sums d;
         d.clear();
-        for (int step = 0; step < count; ++step) {
-          ring.wait();
+        StagedX<Sums> of_unit = x.from(warp * Unit::kColumns);
+        for (int step = 0; step < count; ++step, of_unit = of_unit.from(kAcross)) {
+          weights.wait();
           Unit unit;
-          unit.load(ring.at());
-          d.add(unit, x, step * Unit::kColumns);
-          ring.release();
+          unit.load(weights.at());
+          d.add(unit, of_unit);
+          weights.release();
         }
-        d.store(of_group + (i * Plan::kWarps + warp) * p.rows * kSumStride, p.rows, begin == 0);
+        if (kInStages && has_fewer) {
+          weights.wait();
+          weights.release();
+        }
+        d.store(own, rows, begin == 0);
       }
     }
-    __syncthreads();
-    finish_group<Plan, Sums>(p, group, of_group, squares);
+    if (group > 0) mine = Result::find<Sums>(p, rounds, group, own_result);
+    meet_multiplying();
+    mine.write<Plan, Sums>(p, of_group, squares);
+    if (Sums::kRows > 1) {
+      const int results = rounds.of_group(group) * rows * kTileRows;
+      for (int i = own_result + Plan::kThreads; i < results; i += Plan::kThreads) {
+        Result::find<Sums>(p, rounds, group, i).template write<Plan, Sums>(p, of_group, squares);
+      }
+    }
     if (p.normed != nullptr && blockIdx.x == 0 && group == 0) write_normed<Plan>(p, squares);
     set = 1 - set;  // one is added up while the next group's are written
   }
 }
 
 template <class Unit, class Sums>
-__global__ void __launch_bounds__(BlockPlan<Unit>::kThreads, BlockPlan<Unit>::kBlocks)
+__device__ __forceinline__ void multiply_from_rings(const Product& p, unsigned char* memory) {
+  const int warp = uniform(warp_index());
+  if (p.are_weights_new) wait_for_previous();
+  WarpUnits<Unit> units(p, warp);
+  Ring<Unit, WarpUnits<Unit>, false> ring(p, units, memory + warp * p.depth * Unit::kSlotBytes,
+                                          nullptr);
+  multiply_tiles<false, Unit, Sums>(p, warp, memory, ring);
+}
+
+template <class Unit, class Sums>
+__device__ __forceinline__ void multiply_from_stages(const Product& p, unsigned char* memory) {
+  using Plan = BlockPlan<Unit>;
+  __shared__ Arrival arrivals[2 * kMostDepth];
+  const Stages<Unit, kMultiplyingWarps> stages = {memory, arrivals, arrivals + kMostDepth, p.depth};
+  const int warp = uniform(warp_index());
+  if (warp == Plan::kWarps) {
+    if (is_elected()) stages.begin();
+    __syncwarp();
+    pass_by(kStagesBegin, Plan::kAllThreads);
+    return bring_stages<Unit>(p, stages);
+  }
+  meet(kStagesBegin, Plan::kAllThreads);
+  OwnUnits<Unit, kMultiplyingWarps> own(stages, warp);
+  multiply_tiles<true, Unit, Sums>(p, warp, memory, own);
+}
+
+template <class Unit, class Sums>
+__global__ void __launch_bounds__(BlockPlan<Unit>::kAllThreads, BlockPlan<Unit>::kBlocks)
     product_kernel(const __grid_constant__ Product p) {
   INFINILM_SHARED_MEMORY(memory);
   let_next_start();
@@ -224,24 +324,34 @@ __global__ void __launch_bounds__(BlockPlan<Unit>::kThreads, BlockPlan<Unit>::kB
     return linger();
   }
   if constexpr (Unit::kScaled) {
-    if (copies_at_once()) return multiply_tiles<true, Unit, Sums>(p, memory);
+    if (copies_at_once()) return multiply_from_stages<Unit, Sums>(p, memory);
+    if (warp_index() == BlockPlan<Unit>::kWarps) return;
   }
-  multiply_tiles<false, Unit, Sums>(p, memory);
+  multiply_from_rings<Unit, Sums>(p, memory);
 }
 
 // ---- its launch
-inline constexpr int kMostTogether = 8;  // tiles of a group, of gate and up together
+// Tiles of a group, of gate and up together.
+inline constexpr int kMostTogether = 8, kMostTogetherOfRow = 16;
+
+// Of shared memory, in bytes: all that a block can have, and what it can have so that blocks of the products before and after find room
+// beside it.
+struct Room {
+  int all, beside;
+};
 
 // What lies where in shared memory: rings, x, sums. How deep the rings are and how much of x is kept, by the room for it; `units`: that a
 // warp has in all. The bytes of all.
 template <class Unit, class Sums>
-int divide_memory(Product& p, int room, int units) {
+int divide_memory(Product& p, Room room, int units) {
   using Plan = BlockPlan<Unit>;
   using X = typename Sums::X;
   // 64 bytes beyond a multiple of 128, so that two rows of x lie in different banks.
   constexpr int kPad = 64 / sizeof(X);
   const int tiles = p.act >= 0 ? 2 * p.together : p.together;
-  const int bytes_of_sums = 2 * tiles * Plan::sums(p.rows) * static_cast<int>(sizeof(float));
+  const int sets = p.rounds > p.together ? 2 : 1;
+  const int bytes_of_sums =
+      sets * tiles * Plan::kWarps * Sums::floats(p.rows) * static_cast<int>(sizeof(float));
   const auto aligned = [](int bytes) { return (bytes + 127) / 128 * 128; };
   const auto columns = [](int chunk) { return Plan::kWarps * chunk * Unit::kColumns; };
   const auto bytes_of_values = [&](int chunk) {
@@ -256,16 +366,19 @@ int divide_memory(Product& p, int room, int units) {
   };
   // Gate and up come after a short product, and are long: their first units are to find room beside that.
   const int most = !Unit::kScaled && p.act >= 0 ? Unit::kDepth / 2 : Unit::kDepth;
-  const auto deepest = [&](int chunk) {
-    return ring_depth(std::min(most, units), room, [&](int depth) { return bytes(depth, chunk); });
+  const auto deepest = [&](int chunk, int in) {
+    return ring_depth(std::min(most, units), in, [&](int depth) { return bytes(depth, chunk); });
   };
   p.chunk = p.share;
-  p.depth = deepest(p.chunk);
-  if (bytes(p.depth, p.chunk) > room) {
+  p.depth = deepest(p.chunk, room.all);
+  if (bytes(p.depth, p.chunk) > room.all) {
     // x comes in chunks: the larger they are, the less often warps stop to bring one.
     constexpr int kChunkRings = 64 << 10;
-    p.depth = std::min(deepest(1), std::max(kLeastDepth, kChunkRings / Plan::ring_bytes(1)));
-    while (p.chunk > 1 && bytes(p.depth, p.chunk) > room) --p.chunk;
+    p.depth =
+        std::min(deepest(1, room.all), std::max(kLeastDepth, kChunkRings / Plan::ring_bytes(1)));
+    while (p.chunk > 1 && bytes(p.depth, p.chunk) > room.all) --p.chunk;
+  } else if (Unit::kScaled) {
+    p.depth = std::max(deepest(p.chunk, room.beside), std::min(p.depth, Unit::kDepth / 2));
   }
   p.x_shared_stride = columns(p.chunk) + kPad;
   p.x_at = Plan::ring_bytes(p.depth);
@@ -282,27 +395,30 @@ void launch_product(Context& context, Product p) {
   p.share = std::max(1, (p.slots + Plan::kWarps - 1) / Plan::kWarps);
   int blocks = std::min(p.tiles, context.multiprocessors());
   const int parts = p.act >= 0 ? 2 : 1;
-  const int each = (p.tiles + blocks - 1) / blocks;  // tiles of a block, of one part
-  p.together = std::min(each, std::max(1, std::min(kMostTogether, 32 / p.rows) / parts));
+  p.rounds = (p.tiles + blocks - 1) / blocks;
+  const int most = Sums::kRows == 1 ? kMostTogetherOfRow : std::min(kMostTogether, 32 / p.rows);
+  p.together = std::min(p.rounds, std::max(1, most / parts));
   p.adds = p.residual != nullptr && p.residual == p.parts[0].y &&
            p.residual_stride == p.parts[0].y_stride;
-  const int room = shared_room(context);
-  const int bytes = divide_memory<Unit, Sums>(p, room, each * parts * p.share);
+  // Two blocks of a kernel on one multiprocessor would take turns while another one has none. In a layer every other product adds to the
+  // residual stream. Such a one asks for more than half of shared memory, and the next one's blocks find room beside it, one each, if it
+  // has a block everywhere: those that have no tile stay until the others have come.
+  const auto half = static_cast<int>(context.shared_for_one());
+  constexpr int kReserved = 2048;  // for two blocks, beside what they ask for
+  const Room room = {shared_room(context), half - (p.residual != nullptr ? 0 : kReserved)};
+  const int bytes = divide_memory<Unit, Sums>(p, room, p.rounds * parts * p.share);
   const int inputs = p.parts[0].matrix.inputs;
-  check<Error>(bytes <= room, "CUDA: ", p.rows, " rows of ", inputs,
+  check<Error>(bytes <= room.all, "CUDA: ", p.rows, " rows of ", inputs,
                " columns do not fit into shared memory");
   check<Error>(p.norm == nullptr || (p.chunk == p.share && p.rows <= kNormRows), "CUDA: ", p.rows,
                " rows of ", inputs,
                " columns do not fit into shared memory to be normalised there");
   auto shared = static_cast<std::size_t>(bytes);
-  // Two blocks of a kernel on one multiprocessor would take turns while another one has none. In a layer every other product adds to the
-  // residual stream. Such a one asks for more than half of shared memory, and the next one's blocks find room beside it, one each, if it
-  // has a block everywhere: those that have no tile stay until the others have come.
   if (p.residual != nullptr) {
     shared = std::max(shared, context.shared_for_one());
     blocks = context.multiprocessors();
   }
-  context.launch(product_kernel<Unit, Sums>, dim3(static_cast<unsigned>(blocks)), Plan::kThreads,
+  context.launch(product_kernel<Unit, Sums>, dim3(static_cast<unsigned>(blocks)), Plan::kAllThreads,
                  shared, p);
 }
 
@@ -328,7 +444,11 @@ template <class Unit>
 void launch_quantised(Context& context, const Product& p) {
   if (p.compute == DataType::F32) return launch_float_sums<Unit>(context, p);
   using Two = TwoUnits<Unit>;
-  if (p.rows <= 4 && p.parts[0].matrix.inputs > 7 * Two::kColumns) {  // something for each warp
+  using OfRow = UnitsOfRow<Unit>;
+  const bool has_pairs = p.parts[0].matrix.inputs > 7 * Two::kColumns;  // something for each warp
+  if (p.rows == 1 && has_pairs) {
+    launch_product<OfRow, RowSums<OfRow>>(context, p);
+  } else if (p.rows <= 4 && has_pairs) {
     launch_product<Two, DigitSums<Two, 1>>(context, p);
   } else if (p.rows <= 4) {
     launch_product<Unit, DigitSums<Unit, 1>>(context, p);

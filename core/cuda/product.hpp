@@ -56,10 +56,11 @@ struct Product {
   bool adds = false;   // the residual is y
   int tiles = 0;
   int first_tiles[kMostParts] = {};  // of each part
-  int together = 1;  // tiles of a block between two barriers, of each of the two of act(gate) * up
-  int slots = 0;     // of a row
-  int share = 0;     // of them, of a warp, at most
-  int chunk = 0;     // slots of which a warp keeps x in shared memory
+  int rounds = 0;                    // of a block, at most
+  int together = 1;                  // of them between two barriers
+  int slots = 0;                     // of a row
+  int share = 0;                     // of them, of a warp, at most
+  int chunk = 0;                     // slots of which a warp keeps x in shared memory
   int x_shared_stride = 0;
   int x_at = 0;  // bytes, behind the rings
   int notes_at = 0;

@@ -2,18 +2,30 @@
 // rounded, with zeros behind the matrix. All lanes at once; a lane has kOwn neighbouring columns at a time.
 #pragma once
 
+#include <algorithm>
+
 #include "cuda/product.hpp"
 #include "cuda/sums.cuh"
 
 namespace infinilm::cuda {
 
-// Columns [begin, begin + count) of x: of a warp, a multiple of its units.
-struct Columns {
-  int begin, count;
+inline constexpr int kMultiplyingWarps = 8;  // of a block
+
+// Of a chunk of x that begins with column `begin`, those that a warp multiplies: `count` in all, of every eighth unit.
+template <class Unit>
+struct OwnColumns {
+  int begin, warp, count;
+  // Where number i lies in the chunk, and in x: behind its `inputs` columns, if there is none.
+  __device__ __forceinline__ int in_chunk(int i) const {
+    constexpr int kColumns = Unit::kColumns;
+    return (i / kColumns * kMultiplyingWarps + warp) * kColumns + i % kColumns;
+  }
+  __device__ __forceinline__ int in_x(int i, int inputs) const {
+    return i < count ? begin + in_chunk(i) : inputs;
+  }
 };
 
 inline constexpr int kStagedColumns = 32 * kOwn;  // by all lanes at once
-inline constexpr int kStagedTimes = 4;            // on their way at once
 
 // What a lane reads of a row; zeros behind the columns. kFours: memory allows to read four at once.
 template <bool kFours>
@@ -31,25 +43,41 @@ __device__ __forceinline__ void read_own(const float* row, int column, int colum
   }
 }
 
-// A row's columns.
-template <bool kFours, class Sums>
-__device__ __forceinline__ void stage_row(const Product& p, int r, Columns own,
-                                          const StagedX<Sums>& to) {
+// A row's columns, kTimes times what all lanes have, on their way at once.
+template <int kTimes, bool kFours, class Unit, class Sums>
+__device__ __forceinline__ void stage_times(const Product& p, int r, OwnColumns<Unit> own,
+                                            const StagedX<Sums>& to) {
+  constexpr int kAtOnce = std::min(2, kTimes);  // one beside the other
   const float* x = p.x + r * p.x_stride;
-  const int end = min(own.begin + own.count, p.parts[0].matrix.inputs);
+  const int inputs = p.parts[0].matrix.inputs;
   const int first = lane_index() * kOwn;
-  for (int at = 0; at < own.count; at += kStagedTimes * kStagedColumns) {
-    float v[kStagedTimes][kOwn];
+  for (int at = 0; at < own.count; at += kTimes * kStagedColumns) {
+    float v[kTimes][kOwn];
 #pragma unroll
-    for (int i = 0; i < kStagedTimes; ++i) {
-      read_own<kFours>(x, own.begin + at + i * kStagedColumns + first, end, v[i]);
+    for (int i = 0; i < kTimes; ++i) {
+      read_own<kFours>(x, own.in_x(at + i * kStagedColumns + first, inputs), inputs, v[i]);
     }
 #pragma unroll
-    for (int i = 0; i < kStagedTimes; ++i) {
-      const int column = at + i * kStagedColumns;
-      if (column >= own.count) break;
-      Sums::put(to, r, column + first, v[i], column + first < own.count);
+    for (int i = 0; i < kTimes; i += kAtOnce) {
+      if (at + i * kStagedColumns >= own.count) break;
+#pragma unroll
+      for (int k = i; k < i + kAtOnce; ++k) {
+        const int number = at + k * kStagedColumns + first;
+        Sums::put(to, r, own.in_chunk(number), v[k], number < own.count);
+      }
     }
+  }
+}
+
+template <class Unit, class Sums>
+__device__ __forceinline__ void stage_row(const Product& p, int r, OwnColumns<Unit> own,
+                                          const StagedX<Sums>& to) {
+  if (!p.fours) {
+    stage_times<1, false>(p, r, own, to);
+  } else if (own.count <= 2 * kStagedColumns) {
+    stage_times<2, true>(p, r, own, to);
+  } else {
+    stage_times<4, true>(p, r, own, to);
   }
 }
 
@@ -59,82 +87,89 @@ __device__ __forceinline__ float scale_of_norm(const Product& p, float squares) 
 
 // A row's columns times the norm's weights. What the row is to be scaled by is known when all warps have their `squares`; it is left to the
 // sums, where the type of x takes numbers of any size.
-template <class Sums>
-__device__ __forceinline__ void stage_normed(const Product& p, int r, Columns own,
+template <class Unit, class Sums>
+__device__ __forceinline__ void stage_normed(const Product& p, int r, OwnColumns<Unit> own,
                                              const StagedX<Sums>& to, float* squares) {
   const float* x = p.x + r * p.x_stride;
-  const int end = min(own.begin + own.count, p.parts[0].matrix.inputs);
+  const int inputs = p.parts[0].matrix.inputs;
   const int first = lane_index() * kOwn;
   float scale = 1.0f;
   if constexpr (!Sums::kTakesAnySize) {
     float sum = 0.0f;
     for (int at = first; at < own.count; at += kStagedColumns) {
       float v[kOwn];
-      read_own<true>(x, own.begin + at, end, v);
+      read_own<true>(x, own.in_x(at, inputs), inputs, v);
 #pragma unroll
       for (int k = 0; k < kOwn; ++k) sum = fmaf(v[k], v[k], sum);
     }
     scale = scale_of_norm(p, block_sum(sum));
   }
+  constexpr int kTimes = 2;
   float sum = 0.0f;
-  for (int at = 0; at < own.count; at += kStagedColumns) {
-    const int column = own.begin + at + first;
-    float v[kOwn], w[kOwn];
-    read_own<true>(x, column, end, v);
-    read_own<true>(p.norm, column, end, w);
+  for (int at = 0; at < own.count; at += kTimes * kStagedColumns) {
+    float v[kTimes][kOwn], w[kTimes][kOwn];
 #pragma unroll
-    for (int k = 0; k < kOwn; ++k) {
-      sum = fmaf(v[k], v[k], sum);
-      v[k] *= scale * w[k];
+    for (int i = 0; i < kTimes; ++i) {
+      const int column = own.in_x(at + i * kStagedColumns + first, inputs);
+      read_own<true>(x, column, inputs, v[i]);
+      read_own<true>(p.norm, column, inputs, w[i]);
     }
-    Sums::put(to, r, at + first, v, at + first < own.count);
+#pragma unroll
+    for (int i = 0; i < kTimes; ++i) {
+      const int number = at + i * kStagedColumns + first;
+#pragma unroll
+      for (int k = 0; k < kOwn; ++k) {
+        sum = fmaf(v[i][k], v[i][k], sum);
+        v[i][k] *= scale * w[i][k];
+      }
+      Sums::put(to, r, own.in_chunk(number), v[i], number < own.count);
+    }
   }
   sum = warp_sum(sum);
   if (lane_index() == 0) *squares = sum;
 }
 
 // Rounded already. Not by copy_async: to wait for it would be to wait for weights on their way, too.
-__device__ __forceinline__ void copy_rounded(const Product& p, Columns own, std::uint16_t* to,
-                                             int stride) {
+template <class Unit>
+__device__ __forceinline__ void copy_rounded(const Product& p, OwnColumns<Unit> own,
+                                             std::uint16_t* to, int stride) {
   const int eights = own.count / 8;
 #pragma unroll 8
   for (int i = lane_index(); i < p.rows * eights; i += 32) {
-    const int r = i / eights, column = i % eights * 8;
+    const int r = i / eights, column = own.in_chunk(i % eights * 8);
     const auto* from = p.rounded + r * p.rounded_stride + own.begin + column;
     *reinterpret_cast<uint4*>(to + r * stride + column) =
         own.begin + column < p.rounded_stride ? *reinterpret_cast<const uint4*>(from) : zero4();
   }
 }
 
-// `begin`, `count`: runs.
-__device__ __forceinline__ void copy_notes(const Product& p, int begin, int count, Note* to) {
-  for (int i = lane_index(); i < count * p.rows; i += 32) {
-    const int run = begin + i / p.rows, r = i % p.rows;
-    to[i] = run < p.runs ? p.notes[run * p.note_stride + r] : Note{0, 0.0f};
+template <class Unit, class Sums>
+__device__ __forceinline__ void copy_notes(const Product& p, OwnColumns<Unit> own, Note* to) {
+  constexpr int kRun = Sums::kRunColumns;
+  for (int i = lane_index(); i < own.count / kRun * p.rows; i += 32) {
+    const int r = i % p.rows, at = own.in_chunk(i / p.rows * kRun) / kRun;
+    const int run = own.begin / kRun + at;
+    to[at * p.rows + r] = run < p.runs ? p.notes[run * p.note_stride + r] : Note{0, 0.0f};
   }
 }
 
 // `squares`: of a warp's columns of each row, if p.norm.
 template <class Unit, class Sums>
-__device__ __forceinline__ void stage(const Product& p, Columns own, const StagedX<Sums>& to,
-                                      float* squares) {
+__device__ __forceinline__ void stage(const Product& p, OwnColumns<Unit> own,
+                                      const StagedX<Sums>& to, float* squares) {
+  const int rows = rows_of<Sums>(p);
   if (p.norm != nullptr) {
-    for (int r = 0; r < p.rows; ++r) stage_normed(p, r, own, to, squares + r);
+    for (int r = 0; r < rows; ++r) stage_normed(p, r, own, to, squares + r);
     return;
   }
-  if constexpr (sizeof(typename Sums::X) == 2) {
+  if constexpr (sizeof(typename Sums::X) == 2 && Sums::kRows > 1) {
     if (p.rounded != nullptr) {
       copy_rounded(p, own, to.x, to.stride);
-      if constexpr (Unit::kScaled) {
-        constexpr int kRun = Sums::kRunColumns;
-        copy_notes(p, own.begin / kRun, own.count / kRun, to.notes);
-      }
+      if constexpr (Unit::kScaled) copy_notes<Unit, Sums>(p, own, to.notes);
       return;
     }
   }
-  for (int r = 0; r < p.rows; ++r) {
-    p.fours ? stage_row<true>(p, r, own, to) : stage_row<false>(p, r, own, to);
-  }
+  for (int r = 0; r < rows; ++r) stage_row(p, r, own, to);
 }
 
 }  // namespace infinilm::cuda

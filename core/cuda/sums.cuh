@@ -8,15 +8,37 @@
 namespace infinilm::cuda {
 
 inline constexpr int kOwn = 8;         // columns of x that a lane stages at a time
-inline constexpr int kSumStride = 20;  // of the 16 sums of a column: no bank conflicts
+inline constexpr int kSumStride = 20;  // of the 16 sums of a row: no bank conflicts
 
-// x in shared memory: some columns of all rows, those of one warp.
+// A class of sums has
+//   kRows: rows, at most
+//   X, Note: what is kept of columns of x in shared memory, and of runs of them, of which there are notes(rows, columns); put()
+//     writes both
+//   kTakesAnySize: of x
+//   floats(rows): what a warp keeps of a tile, by store(), and place(r, n): where in it is output n of row r
+struct SumsByRow {
+  __host__ __device__ static constexpr int floats(int rows) { return rows * kSumStride; }
+  __device__ static constexpr int place(int r, int n) { return r * kSumStride + n; }
+};
+
+// Of a product, where the compiler may know it.
+template <class Sums>
+__host__ __device__ __forceinline__ int rows_of(const Product& p) {
+  return Sums::kRows == 1 ? 1 : p.rows;
+}
+
+// x in shared memory: some columns of all rows.
 template <class Sums>
 struct StagedX {
   typename Sums::X* x;  // [rows, stride]
   int stride;
   int rows;
   typename Sums::Note* notes;  // of runs of columns, [run, rows]
+
+  // From column number `first` on, a multiple of units.
+  __device__ __forceinline__ StagedX from(int first) const {
+    return {x + first, stride, rows, notes + Sums::notes(rows, first)};
+  }
 };
 
 struct NoNote {};
@@ -62,10 +84,11 @@ __device__ __forceinline__ uint4 piece_of_x(const StagedX<Sums>& from, int row, 
 
 // 16-bit floats on tensor cores; kCount times eight rows.
 template <int kCount, bool kF16>
-struct TensorSums {
+struct TensorSums : SumsByRow {
   using X = std::uint16_t;
   using Note = NoNote;
-  static constexpr bool kTakesAnySize = !kF16;  // of x
+  static constexpr int kRows = 8 * kCount;
+  static constexpr bool kTakesAnySize = !kF16;
   // Two sums for each output: one product need not wait for the one before.
   float d[kCount][4], other[kCount][4];
 
@@ -84,17 +107,15 @@ struct TensorSums {
       for (int j = 0; j < 4; ++j) d[i][j] = other[i][j] = 0.0f;
     }
   }
-  // `column`: the unit's first.
   template <class Unit>
-  __device__ __forceinline__ void add(const Unit& unit, const StagedX<TensorSums>& from,
-                                      int column) {
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<TensorSums>& from) {
     const int g = lane_index() / 4;
 #pragma unroll
     for (int piece = 0; piece < Unit::kPieces; ++piece) {
       const PieceOfW w(unit, piece);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        const uint4 b = piece_of_x(from, i * 8 + g, column + piece * 32);
+        const uint4 b = piece_of_x(from, i * 8 + g, piece * 32);
         multiply<kF16>(d[i], w.first, b.x, b.y);
         multiply<kF16>(other[i], w.second, b.z, b.w);
       }
@@ -113,9 +134,10 @@ struct TensorSums {
 
 // float32, kCount rows.
 template <int kCount>
-struct FloatSums {
+struct FloatSums : SumsByRow {
   using X = float;
   using Note = NoNote;
+  static constexpr int kRows = kCount;
   static constexpr bool kTakesAnySize = true;
   float d[kCount][2];
 
@@ -132,13 +154,12 @@ struct FloatSums {
     for (int i = 0; i < kCount; ++i) d[i][0] = d[i][1] = 0.0f;
   }
   template <class Unit>
-  __device__ __forceinline__ void add(const Unit& unit, const StagedX<FloatSums>& from,
-                                      int column) {
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<FloatSums>& from) {
     const int t = lane_index() % 4;
 #pragma unroll
     for (int piece = 0; piece < Unit::kPieces; ++piece) {
       const Eight w[2] = {unit.eight(piece, 0), unit.eight(piece, 1)};
-      const float* x = from.x + column + piece * 32 + t * 8;
+      const float* x = from.x + piece * 32 + t * 8;
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
         if (i >= from.rows) break;

@@ -121,21 +121,19 @@ struct QuantisedUnit {
   static constexpr int kRunsOfUnit = kRuns;
   static constexpr int kColumns = unit_columns(kLayout);
   static constexpr int kPieces = kColumns / 32;
-  static constexpr int kDepth = kLayout == Layout::Q4 ? 6 : 8;
+  static constexpr int kDepth = 12;
   static constexpr int kSlotBytes = unit_bytes(kRuns, kZeros);
+  static constexpr int kScalesAt = 1024, kZerosAt = kScalesAt + kRuns * 32;
   using Source = CodeSource<kSlotBytes>;
   uint4 codes[2];
   unsigned scales[kRuns];  // of outputs g and g + 8
   std::uint16_t zeros[kZeros ? kRuns : 1];
 
   __device__ __forceinline__ void load(const unsigned char* slot) {
-    const int lane = lane_index(), g = lane / 4;
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      codes[h] = *reinterpret_cast<const uint4*>(slot + h * 512 + lane * 16);
-    }
-    const auto* s = reinterpret_cast<const unsigned*>(slot + 1024) + g * kRuns;
-    const auto* z = reinterpret_cast<const std::uint16_t*>(slot + 1024 + kRuns * 32) + g * kRuns;
+    load_codes(slot);
+    const int g = lane_index() / 4;
+    const auto* s = reinterpret_cast<const unsigned*>(slot + kScalesAt) + g * kRuns;
+    const auto* z = reinterpret_cast<const std::uint16_t*>(slot + kZerosAt) + g * kRuns;
     if constexpr (kRuns == 4) {  // both are aligned for it
       const auto all = *reinterpret_cast<const uint4*>(s);
       scales[0] = all.x, scales[1] = all.y, scales[2] = all.z, scales[3] = all.w;
@@ -146,6 +144,12 @@ struct QuantisedUnit {
     if constexpr (kZeros) {
 #pragma unroll
       for (int r = 0; r < kRuns; ++r) zeros[r] = z[r];
+    }
+  }
+  __device__ __forceinline__ void load_codes(const unsigned char* slot) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      codes[h] = *reinterpret_cast<const uint4*>(slot + h * 512 + lane_index() * 16);
     }
   }
   __device__ __forceinline__ static unsigned word(const uint4& v, int i) {
@@ -217,6 +221,48 @@ struct TwoUnits {
   }
   __device__ __forceinline__ float scale(int piece, int h) const {
     return units[piece / Unit::kPieces].scale(piece % Unit::kPieces, h);
+  }
+};
+
+// The same for one row of x, of which four pieces are multiplied at a time: lane (g, t) has the scales of the piece number t of them.
+template <class Unit>
+struct UnitsOfRow {
+  static constexpr bool kScaled = true, kHasZeros = Unit::kHasZeros;
+  static constexpr Layout kFormat = Unit::kFormat;
+  static constexpr int kRunsOfUnit = 2 * Unit::kRunsOfUnit;
+  static constexpr int kColumns = 2 * Unit::kColumns, kPieces = 2 * Unit::kPieces;
+  static constexpr int kDepth = Unit::kDepth / 2;
+  static constexpr int kSlotBytes = 2 * Unit::kSlotBytes;
+  using Source = CodeSource<kSlotBytes>;
+  Unit units[2];
+  unsigned scales[kPieces / 4];  // of outputs g and g + 8
+  std::uint16_t zeros[kHasZeros ? kPieces / 4 : 1];
+
+  __device__ __forceinline__ void load(const unsigned char* slot) {
+    const int g = lane_index() / 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) units[i].load_codes(slot + i * Unit::kSlotBytes);
+#pragma unroll
+    for (int i = 0; i < kPieces / 4; ++i) {
+      const int piece = i * 4 + lane_index() % 4;
+      const unsigned char* unit = slot + piece / Unit::kPieces * Unit::kSlotBytes;
+      const int run =
+          g * Unit::kRunsOfUnit + piece % Unit::kPieces * Unit::kRunsOfUnit / Unit::kPieces;
+      scales[i] = reinterpret_cast<const unsigned*>(unit + Unit::kScalesAt)[run];
+      if constexpr (kHasZeros) {
+        zeros[i] = reinterpret_cast<const std::uint16_t*>(unit + Unit::kZerosAt)[run];
+      }
+    }
+  }
+  __device__ __forceinline__ SignedCodes signed_codes(int piece) const {
+    return units[piece / Unit::kPieces].signed_codes(piece % Unit::kPieces);
+  }
+  // Of the lane's piece of those from `first` on.
+  __device__ __forceinline__ int zero(int first, int h) const {
+    return zeros[first / 4] >> (8 * h) & 0xff;
+  }
+  __device__ __forceinline__ float scale(int first, int h) const {
+    return h == 0 ? low_f16(scales[first / 4]) : high_f16(scales[first / 4]);
   }
 };
 

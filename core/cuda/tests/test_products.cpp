@@ -242,13 +242,16 @@ TEST(quantised_infinities) {
 // So many tiles that blocks have several groups of them.
 TEST(many_tiles) {
 #if defined(INFINILM_CUDA_EMULATED)
-  constexpr std::int64_t n = 700;  // for three multiprocessors
+  constexpr std::int64_t n = 700, of_row = 437;  // for three multiprocessors
 #else
-  constexpr std::int64_t n = 20000;
+  constexpr std::int64_t n = 20000, of_row = 19037;
 #endif
   check_products(kBf16, kBf16, 1, n, 72, text_of(kBf16, kBf16, 1, n, 72));
   check_products(kF32, kF32, 2, n, 40, text_of(kF32, kF32, 2, n, 40));
   check_products(QuantFormat{4, 32, true}, kBf16, 1, n, 72, "4 bits, many outputs");
+  // So many columns that a row has sums of its own; in the last stage most warps have none.
+  check_products(QuantFormat{4, 32, true}, kBf16, 1, of_row, 2100, "4 bits, many of a row");
+  check_products(QuantFormat{8, 128, false}, kBf16, 1, of_row, 2100, "8 bits, many of a row");
 }
 
 // What is put off and fused leaves the same in memory as what is not.
@@ -259,6 +262,7 @@ TEST(put_off) {
                                      {301, 5},
                                      {256, 1},
                                      {1200, 2},
+                                     {2100, 1},
                                      {256, 5}}) {
     const auto compare = [&, inputs = inputs, rows = rows](const Pair& weight, float tolerance) {
       const Numbers x(device(), numbers(rows * inputs, 1), inputs),
@@ -279,8 +283,8 @@ TEST(put_off) {
     compare(pack(kF32, kF16, {n}, inputs), 1e-3f);
     // What is rounded is the norm, or what is not scaled yet.
     compare(pack(kF32, kBf16, {n}, inputs), 4e-3f);
-    compare(pack(QuantFormat{4, 32, true}, kBf16, {n}, inputs), 2e-4f);
-    compare(pack(QuantFormat{8, 128, false}, kF16, {n}, inputs), 2e-4f);
+    compare(pack(QuantFormat{4, 32, true}, kBf16, {n}, inputs), 3e-4f);
+    compare(pack(QuantFormat{8, 128, false}, kF16, {n}, inputs), 3e-4f);
   }
 }
 

@@ -1,0 +1,88 @@
+// Weights on their way into a block's shared memory for product.cuh, brought by a warp of its own (Hopper and later): in stages, of one tile
+// a unit for each warp that multiplies. These lie one after the other in memory, and come as one copy.
+#pragma once
+
+#include "cuda/ring.cuh"
+
+namespace infinilm::cuda {
+
+// Stages that are filled and emptied in turn.
+template <class Unit, int kWarps>
+struct Stages {
+  static constexpr int kBytes = kWarps * Unit::kSlotBytes;
+  unsigned char* memory;
+  Arrival* filled;
+  Arrival* emptied;
+  int depth;
+
+  // By one thread. Each warp that multiplies empties a stage by one arrival.
+  __device__ __forceinline__ void begin() const {
+    begin_arrivals(filled, depth);
+    begin_arrivals(emptied, depth, kWarps);
+    show_arrivals();
+  }
+};
+
+// The next stage of somebody who fills or empties one after the other.
+template <class Unit, int kWarps>
+class NextStage {
+ public:
+  __device__ __forceinline__ explicit NextStage(const Stages<Unit, kWarps>& all)
+      : depth_(all.depth), memory_(all.memory), filled_(all.filled), emptied_(all.emptied) {}
+
+  __device__ __forceinline__ void fill(const std::byte* from, int bytes) {
+    wait_for_arrival(emptied_, phase_ ^ 1u);  // in the beginning they are
+    if (is_elected()) {
+      expect_bytes(filled_, bytes);
+      copy_at_once(memory_, from, bytes, filled_);
+    }
+    advance();
+  }
+  __device__ __forceinline__ void wait() const { wait_for_arrival(filled_, phase_); }
+  __device__ __forceinline__ const unsigned char* at() const { return memory_; }
+  // The whole warp has read it, by instructions that have taken what they loaded.
+  __device__ __forceinline__ void release() {
+    __syncwarp();
+    if (is_elected()) arrive(emptied_);
+    advance();
+  }
+
+ private:
+  __device__ __forceinline__ void advance() {
+    // By steps: where shared memory begins takes long to ask for.
+    constexpr int kBytes = Stages<Unit, kWarps>::kBytes;
+    memory_ += kBytes;
+    ++filled_;
+    ++emptied_;
+    if (--left_ > 0) return;
+    left_ = depth_;
+    memory_ -= depth_ * kBytes;
+    filled_ -= depth_;
+    emptied_ -= depth_;
+    phase_ ^= 1u;
+  }
+
+  const int depth_;
+  unsigned char* memory_;
+  Arrival* filled_;
+  Arrival* emptied_;
+  int left_ = depth_;
+  unsigned phase_ = 0;
+};
+
+// A warp's unit of each stage.
+template <class Unit, int kWarps>
+class OwnUnits {
+ public:
+  __device__ __forceinline__ OwnUnits(const Stages<Unit, kWarps>& all, int warp)
+      : next_(all), offset_(warp * Unit::kSlotBytes) {}
+  __device__ __forceinline__ void wait() const { next_.wait(); }
+  __device__ __forceinline__ const unsigned char* at() const { return next_.at() + offset_; }
+  __device__ __forceinline__ void release() { next_.release(); }
+
+ private:
+  NextStage<Unit, kWarps> next_;
+  const int offset_;
+};
+
+}  // namespace infinilm::cuda
