@@ -232,27 +232,25 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
   const StagedX<Sums> x = {reinterpret_cast<typename Sums::X*>(memory + p.x_at), p.x_shared_stride,
                            rows, reinterpret_cast<typename Sums::Note*>(memory + p.notes_at)};
   const int units = units_of_warp(p.slots, warp);
-  const auto bring = [&](int begin) {
-    const int count = max(0, min(p.chunk, units - begin));
-    __syncwarp();
-    stage(p, OwnColumns<Unit>{begin * kAcross, warp, count * Unit::kColumns}, x,
-          squares + warp * kNormRows);
-    __syncwarp();
-  };
   const int of_tile = Plan::kWarps * Sums::floats(rows);
   auto* sums = reinterpret_cast<float*>(memory + p.sums_at);
   const Rounds rounds(p);
   const int own_result = static_cast<int>(threadIdx.x);
   Result mine = Result::find<Sums>(p, rounds, 0, own_result);  // takes time, which there is now
   wait_for_previous();
-  bring(0);
-  int staged = 0, set = 0;
+  int staged = -1, set = 0;
   for (int group = 0; group < rounds.count(); group += p.together) {
     const int tiles = rounds.of_group(group) * rounds.parts();
     float* of_group = sums + set * p.together * rounds.parts() * of_tile;
     for (int begin = 0; begin < p.share; begin += p.chunk) {
-      if (staged != begin) bring(staged = begin);
       const int count = min(p.chunk, units - begin);
+      if (staged != begin) {
+        staged = begin;
+        __syncwarp();
+        stage(p, OwnColumns<Unit>{begin * kAcross, warp, count * Unit::kColumns}, x,
+              squares + warp * kNormRows);
+        __syncwarp();
+      }
       const bool has_fewer = count < min(p.chunk, p.share - begin);
       float* own = of_group + warp * Sums::floats(rows);
       for (int tile = 0; tile < tiles; ++tile, own += of_tile) {

@@ -2,8 +2,6 @@
 // rounded, with zeros behind the matrix. All lanes at once; a lane has kOwn neighbouring columns at a time.
 #pragma once
 
-#include <algorithm>
-
 #include "cuda/product.hpp"
 #include "cuda/sums.cuh"
 
@@ -43,11 +41,11 @@ __device__ __forceinline__ void read_own(const float* row, int column, int colum
   }
 }
 
-// A row's columns, kTimes times what all lanes have, on their way at once.
-template <int kTimes, bool kFours, class Unit, class Sums>
-__device__ __forceinline__ void stage_times(const Product& p, int r, OwnColumns<Unit> own,
-                                            const StagedX<Sums>& to) {
-  constexpr int kAtOnce = std::min(2, kTimes);  // one beside the other
+// A row's columns: kTimes times what all lanes have is on its way at once.
+template <bool kFours, class Unit, class Sums>
+__device__ __forceinline__ void stage_row(const Product& p, int r, OwnColumns<Unit> own,
+                                          const StagedX<Sums>& to) {
+  constexpr int kTimes = kFours ? 4 : 1, kAtOnce = kFours ? 2 : 1;
   const float* x = p.x + r * p.x_stride;
   const int inputs = p.parts[0].matrix.inputs;
   const int first = lane_index() * kOwn;
@@ -66,18 +64,6 @@ __device__ __forceinline__ void stage_times(const Product& p, int r, OwnColumns<
         Sums::put(to, r, own.in_chunk(number), v[k], number < own.count);
       }
     }
-  }
-}
-
-template <class Unit, class Sums>
-__device__ __forceinline__ void stage_row(const Product& p, int r, OwnColumns<Unit> own,
-                                          const StagedX<Sums>& to) {
-  if (!p.fours) {
-    stage_times<1, false>(p, r, own, to);
-  } else if (own.count <= 2 * kStagedColumns) {
-    stage_times<2, true>(p, r, own, to);
-  } else {
-    stage_times<4, true>(p, r, own, to);
   }
 }
 
@@ -169,7 +155,9 @@ __device__ __forceinline__ void stage(const Product& p, OwnColumns<Unit> own,
       return;
     }
   }
-  for (int r = 0; r < rows; ++r) stage_row(p, r, own, to);
+  for (int r = 0; r < rows; ++r) {
+    p.fours ? stage_row<true>(p, r, own, to) : stage_row<false>(p, r, own, to);
+  }
 }
 
 }  // namespace infinilm::cuda
