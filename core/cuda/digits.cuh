@@ -163,6 +163,7 @@ struct DigitSums : DigitRows<Unit>, SumsByRow {
       }
     }
   }
+  __device__ __forceinline__ unsigned bits() const { return bits_of(d); }
   __device__ __forceinline__ void store(float* to, int rows, bool is_first) const {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
@@ -248,6 +249,9 @@ struct RowSums : DigitRows<Unit> {
         d[h] = fmaf(static_cast<float>(sum) * unit.scale(first, h), note.scale, d[h]);
       }
     }
+  }
+  __device__ __forceinline__ unsigned bits() const {
+    return __float_as_uint(d[0]) | __float_as_uint(d[1]);
   }
   // Of the four lanes of an output two get what all four have of one.
   __device__ __forceinline__ void store(float* to, int, bool is_first) const {

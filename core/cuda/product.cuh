@@ -217,7 +217,8 @@ __device__ __forceinline__ void write_normed(const Product& p, const float* squa
   }
 }
 
-// What a warp does that multiplies. `weights`: its units one after the other, each there after wait(), at(), and read at release();
+// What a warp does that multiplies. `weights`: its units one after the other, each there after wait(), at(), and read at release(), which
+// is told what comes of all that was read;
 // kInStages: one more of a tile where other warps have one more than it.
 template <bool kInStages, class Unit, class Sums, class Weights>
 __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsigned char* memory,
@@ -262,11 +263,11 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
           Unit unit;
           unit.load(weights.at());
           d.add(unit, of_unit);
-          weights.release();
+          weights.release(d.bits());
         }
         if (kInStages && has_fewer) {
           weights.wait();
-          weights.release();
+          weights.release(0);
         }
         d.store(own, rows, begin == 0);
       }

@@ -91,7 +91,7 @@ class Ring {
   }
   // It has been read, by instructions that have taken what they loaded: its place is for another one, which a copy may bring before
   // a load that is only under way.
-  __device__ __forceinline__ void release() {
+  __device__ __forceinline__ void release(unsigned = 0) {
     __syncwarp();
     fetch();
     if (++slot_ == p_.depth) {

@@ -40,10 +40,12 @@ class NextStage {
   }
   __device__ __forceinline__ void wait() const { wait_for_arrival(filled_, phase_); }
   __device__ __forceinline__ const unsigned char* at() const { return memory_; }
-  // The whole warp has read it, by instructions that have taken what they loaded.
-  __device__ __forceinline__ void release() {
+  // The whole warp has read it, and `found` comes of all that was read: loads may be under way when they have been asked for, and a copy
+  // into the stage would not wait for them. Where to arrive therefore depends on it, as far as the compiler can know.
+  __device__ __forceinline__ void release(unsigned found) {
     __syncwarp();
-    if (is_elected()) arrive(emptied_);
+    const unsigned nothing = static_cast<unsigned>(depth_) >> 16;
+    if (is_elected()) arrive(emptied_ + (found & nothing));
     advance();
   }
 
@@ -78,7 +80,7 @@ class OwnUnits {
       : next_(all), offset_(warp * Unit::kSlotBytes) {}
   __device__ __forceinline__ void wait() const { next_.wait(); }
   __device__ __forceinline__ const unsigned char* at() const { return next_.at() + offset_; }
-  __device__ __forceinline__ void release() { next_.release(); }
+  __device__ __forceinline__ void release(unsigned found) { next_.release(found); }
 
  private:
   NextStage<Unit, kWarps> next_;

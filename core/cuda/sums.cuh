@@ -16,6 +16,7 @@ inline constexpr int kSumStride = 20;  // of the 16 sums of a row: no bank confl
 //     writes both
 //   kTakesAnySize: of x
 //   floats(rows): what a warp keeps of a tile, by store(), and place(r, n): where in it is output n of row r
+//   bits(): something that comes of all that was added
 struct SumsByRow {
   __host__ __device__ static constexpr int floats(int rows) { return rows * kSumStride; }
   __device__ static constexpr int place(int r, int n) { return r * kSumStride + n; }
@@ -42,6 +43,17 @@ struct StagedX {
 };
 
 struct NoNote {};
+
+template <int kCount, int kSums>
+__device__ __forceinline__ unsigned bits_of(const float (&d)[kCount][kSums]) {
+  unsigned bits = 0;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+    for (int j = 0; j < kSums; ++j) bits |= __float_as_uint(d[i][j]);
+  }
+  return bits;
+}
 
 // A sum of a warp's into shared memory, to what is there of other columns.
 __device__ __forceinline__ void put_sum(float* to, float sum, bool is_first) {
@@ -121,6 +133,7 @@ struct TensorSums : SumsByRow {
       }
     }
   }
+  __device__ __forceinline__ unsigned bits() const { return bits_of(d) | bits_of(other); }
   __device__ __forceinline__ void store(float* to, int rows, bool is_first) const {
     float sums[kCount][4];
 #pragma unroll
@@ -175,6 +188,7 @@ struct FloatSums : SumsByRow {
       }
     }
   }
+  __device__ __forceinline__ unsigned bits() const { return bits_of(d); }
   __device__ __forceinline__ void store(float* to, int rows, bool is_first) const {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
