@@ -5,6 +5,7 @@
 // r % heads of the tile. Several blocks of threads share the tile's keys, a split each; the last to arrive adds up.
 #pragma once
 
+#include "cuda/arrivals.cuh"
 #include "cuda/kv.cuh"
 
 namespace infinilm::cuda {

@@ -1,6 +1,7 @@
 // How the formats lie in a slot of a ring (ring.cuh), and what a lane holds of a unit of them.
 #pragma once
 
+#include "cuda/arrivals.cuh"
 #include "cuda/pieces.cuh"
 
 namespace infinilm::cuda {

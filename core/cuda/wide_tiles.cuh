@@ -6,6 +6,7 @@
 // multiples of 1024 bytes.
 #pragma once
 
+#include "cuda/arrivals.cuh"
 #include "cuda/tile_map.hpp"
 #include "cuda/wide.cuh"
 
