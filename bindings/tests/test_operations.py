@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 import reference
 from devices import DEVICES
 from infinilm import operations
+from instruction_sets import run_again
 from operation_cases import (
     ATTENTION,
     LINEAR,
@@ -520,23 +518,4 @@ def test_empty_inputs(device: str) -> None:
 
 @pytest.mark.parametrize("level", infinilm.available_cpu_levels())
 def test_every_instruction_set_of_this_machine(level: str) -> None:
-    if "INFINILM_CPU" in os.environ:
-        pytest.skip("INFINILM_CPU is set: this is the run of one level")
-    if level == infinilm.cpu_level():
-        return  # the run that this test is part of
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-x",
-        "-k",
-        "not cuda",
-    ]
-    command += [__file__]
-    done = subprocess.run(
-        command, env={**os.environ, "INFINILM_CPU": level}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    run_again(level, __file__, "-k", "not cuda")

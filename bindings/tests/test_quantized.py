@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import infinilm
@@ -14,6 +10,7 @@ import pytest
 import reference
 from infinilm import engine, operations
 from infinilm.cli import main
+from instruction_sets import run_again
 from operation_cases import LINEAR, Array, LinearCase, numbers
 from reference import EPS
 
@@ -303,15 +300,4 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("level", infinilm.available_cpu_levels())
 def test_every_instruction_set_of_this_machine(level: str) -> None:
-    if "INFINILM_CPU" in os.environ:
-        pytest.skip("INFINILM_CPU is set: this is the run of one level")
-    if level == infinilm.cpu_level():
-        return  # the run that this test is part of
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x"]
-    done = subprocess.run(
-        [*command, str(Path(__file__))],
-        env={**os.environ, "INFINILM_CPU": level},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    run_again(level, __file__)
