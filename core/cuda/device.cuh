@@ -1,7 +1,7 @@
 // What kernels are made of: loads, 16-bit floats, sums over a warp, tensor-core products, order between launches.
 //
 // Order: launches overlap. A kernel may start while the previous one still runs, so that it can load weights, and must call
-// `wait_for_previous` in every thread before it reads or writes anything that another kernel writes. Since all of them do, a
+// `wait_for_previous` in every thread before it reads or writes anything that another kernel writes (who only brings weights need not). Since all of them do, a
 // kernel that has been waited for has itself waited for all before it. (One reads earlier what a step before this one wrote: see
 // attention_token.cu. And what was uploaded may be read at once: the kernel after an upload does not overlap, see Context::upload.) `let_next_start` comes first, unless there is a reason: the next one gets what room there is once every
 // block of this one has called it or ended.

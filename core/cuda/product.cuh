@@ -110,7 +110,6 @@ __device__ __forceinline__ void bring_stages(const Product& p,
                                              const Stages<Unit, kMultiplyingWarps>& stages) {
   const Rounds rounds(p);
   NextStage<Unit, kMultiplyingWarps> next(stages);
-  if (p.are_weights_new) wait_for_previous();
   const auto bring = [&](const Place& at, int begin) {
     const MatrixView& m = p.parts[at.part].matrix;
     const std::byte* from = m.data + at.tile * m.unit.tile_bytes();
@@ -218,8 +217,7 @@ __device__ __forceinline__ void write_normed(const Product& p, const float* squa
 }
 
 // What a warp does that multiplies. `weights`: its units one after the other, each there after wait(), at(), and read at release(), which
-// is told what comes of all that was read;
-// kInStages: one more of a tile where other warps have one more than it.
+// is told what comes of all that was read. kInStages: there is one more of a tile where other warps have one more than it.
 template <bool kInStages, class Unit, class Sums, class Weights>
 __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsigned char* memory,
                                                Weights& weights) {
@@ -252,7 +250,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
               squares + warp * kNormRows);
         __syncwarp();
       }
-      const bool has_fewer = count < min(p.chunk, p.share - begin);
+      const bool has_fewer = kInStages && count < min(p.chunk, units_of_warp(p.slots, 0) - begin);
       float* own = of_group + warp * Sums::floats(rows);
       for (int tile = 0; tile < tiles; ++tile, own += of_tile) {
         Sums d;
@@ -265,7 +263,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
           d.add(unit, of_unit);
           weights.release(d.bits());
         }
-        if (kInStages && has_fewer) {
+        if (has_fewer) {
           weights.wait();
           weights.release(0);
         }
@@ -275,7 +273,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
     if (group > 0) mine = Result::find<Sums>(p, rounds, group, own_result);
     meet_multiplying();
     mine.write<Plan, Sums>(p, of_group, squares);
-    if (Sums::kRows > 1) {
+    if constexpr (Sums::kRows > 1) {
       const int results = rounds.of_group(group) * rows * kTileRows;
       for (int i = own_result + Plan::kThreads; i < results; i += Plan::kThreads) {
         Result::find<Sums>(p, rounds, group, i).template write<Plan, Sums>(p, of_group, squares);
@@ -332,6 +330,7 @@ __global__ void __launch_bounds__(BlockPlan<Unit>::kAllThreads, BlockPlan<Unit>:
 // ---- its launch
 // Tiles of a group, of gate and up together.
 inline constexpr int kMostTogether = 8, kMostTogetherOfRow = 16;
+static_assert(kMostTogetherOfRow * kTileRows <= kMultiplyingWarps * 32);  // a thread has one result
 
 // Of shared memory, in bytes: all that a block can have, and what it can have so that blocks of the products before and after find room
 // beside it.

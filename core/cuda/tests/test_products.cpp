@@ -48,6 +48,12 @@ TEST(quantised) {
   }
 }
 
+// More columns than shared memory has room for, of as many units for some warps as for others, or one less.
+TEST(quantised_in_chunks) {
+  check_products(QuantFormat{4, 32, true}, kBf16, 16, 77, 8000, "4 bits, 16 rows of 8000");
+  check_products(QuantFormat{8, 128, false}, kBf16, 13, 40, 7297, "8 bits, 13 rows of 7297");
+}
+
 // Blocks that take two and four tiles at a time, with a last group that is not whole.
 TEST(groups_of_tiles) {
 #if defined(INFINILM_CUDA_EMULATED)
@@ -283,6 +289,7 @@ TEST(put_off) {
     compare(pack(kF32, kF16, {n}, inputs), 1e-3f);
     // What is rounded is the norm, or what is not scaled yet.
     compare(pack(kF32, kBf16, {n}, inputs), 4e-3f);
+    // More columns are more that is rounded in two ways.
     compare(pack(QuantFormat{4, 32, true}, kBf16, {n}, inputs), 3e-4f);
     compare(pack(QuantFormat{8, 128, false}, kF16, {n}, inputs), 3e-4f);
   }
