@@ -106,6 +106,10 @@ struct DigitRows {
   static constexpr int kRunPieces = kRunColumns / 32;
 
   static constexpr int notes(int rows, int columns) { return columns / kRunColumns * rows; }
+  // A zero as codes are multiplied: without the format's middle, kCodeStep times.
+  __device__ __forceinline__ static int signed_zero(int zero) {
+    return (zero - kCodeMiddle<Unit::kFormat>)*kCodeStep<Unit::kFormat>;
+  }
   template <class Sums>
   __device__ __forceinline__ static void put(const StagedX<Sums>& to, int r, int column,
                                              const float (&v)[kOwn], bool is_inside) {
@@ -170,8 +174,8 @@ struct DigitSums : DigitRows<Unit>, SumsByRow {
     for (int i = 0; i < kCount; ++i) {
       const int row = i * 4 + t;
       if (row >= rows) continue;
-      put_sum(to + row * kSumStride + g, d[i][0], is_first);
-      put_sum(to + row * kSumStride + g + 8, d[i][1], is_first);
+      put_sum(to + place(row, g), d[i][0], is_first);
+      put_sum(to + place(row, g + 8), d[i][1], is_first);
     }
   }
 
@@ -190,8 +194,7 @@ struct DigitSums : DigitRows<Unit>, SumsByRow {
       for (int h = 0; h < 2; ++h) {
         int sum = sums[i][2 * h] * 256 + sums[i][2 * h + 1];
         if constexpr (Unit::kHasZeros) {
-          const int zero =
-              (unit.zero(piece, h) - kCodeMiddle<Unit::kFormat>)*kCodeStep<Unit::kFormat>;
+          const int zero = DigitRows<Unit>::signed_zero(unit.zero(piece, h));
           sum -= zero * note_of(from, piece * 32, i).sum;
         }
         to[i][h] = fmaf(static_cast<float>(sum), unit.scale(piece, h), to[i][h]);
@@ -242,11 +245,10 @@ struct RowSums : DigitRows<Unit> {
       for (int h = 0; h < 2; ++h) {
         int sum = sums[2 * h] * 256 + sums[2 * h + 1];
         if constexpr (Unit::kHasZeros) {
-          const int zero =
-              (unit.zero(first, h) - kCodeMiddle<Unit::kFormat>)*kCodeStep<Unit::kFormat>;
+          const int zero = DigitRows<Unit>::signed_zero(unit.own_zero(first, h));
           sum -= t % kRunPieces == 0 ? zero * note.sum : 0;
         }
-        d[h] = fmaf(static_cast<float>(sum) * unit.scale(first, h), note.scale, d[h]);
+        d[h] = fmaf(static_cast<float>(sum) * unit.own_scale(first, h), note.scale, d[h]);
       }
     }
   }
@@ -260,7 +262,7 @@ struct RowSums : DigitRows<Unit> {
     float sum = is_odd ? d[1] : d[0];
     sum += __shfl_xor_sync(kAll, is_odd ? d[0] : d[1], 1);
     sum += __shfl_xor_sync(kAll, sum, 2);
-    if (t < 2) put_sum(to + g + t * 8, sum, is_first);
+    if (t < 2) put_sum(to + place(0, g + t * 8), sum, is_first);
   }
 };
 

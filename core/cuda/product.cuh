@@ -26,19 +26,22 @@
 
 namespace infinilm::cuda {
 
+inline constexpr int kMultiplyingThreads = kMultiplyingWarps * 32;
 // Places where threads meet.
 inline constexpr int kStagesBegin = 1, kGroupEnds = 2;
-__device__ __forceinline__ void meet_multiplying() { meet(kGroupEnds, kMultiplyingWarps * 32); }
+__device__ __forceinline__ void meet_multiplying() { meet(kGroupEnds, kMultiplyingThreads); }
 
 // How a block works.
 template <class Unit>
 struct BlockPlan {
-  static constexpr int kWarps = kMultiplyingWarps, kThreads = kWarps * 32;  // that multiply
-  static constexpr int kAllThreads = kThreads + (Unit::kScaled ? 32 : 0);   // and that bring stages
+  static constexpr int kThreads =
+      kMultiplyingThreads + (Unit::kScaled ? 32 : 0);  // with who brings stages
   static_assert(Unit::kDepth >= kLeastDepth && Unit::kDepth <= kMostDepth);
   static constexpr int kBlocks = 2;  // that a multiprocessor has registers for
 
-  static constexpr int ring_bytes(int depth) { return kWarps * depth * Unit::kSlotBytes; }
+  static constexpr int ring_bytes(int depth) {
+    return kMultiplyingWarps * depth * Unit::kSlotBytes;
+  }
 };
 
 // The rounds of a block, in each of which it takes a tile, of every gridDim.x-th number, or of act(gate) * up two of a number.
@@ -106,10 +109,9 @@ class WarpUnits {
 
 // The stages of a block, in the order in which they are multiplied, by a warp that does nothing else.
 template <class Unit>
-__device__ __forceinline__ void bring_stages(const Product& p,
-                                             const Stages<Unit, kMultiplyingWarps>& stages) {
+__device__ __forceinline__ void bring_stages(const Product& p, const Stages<Unit>& stages) {
   const Rounds rounds(p);
-  NextStage<Unit, kMultiplyingWarps> next(stages);
+  NextStage<Unit> next(stages);
   const auto bring = [&](const Place& at, int begin) {
     const MatrixView& m = p.parts[at.part].matrix;
     const std::byte* from = m.data + at.tile * m.unit.tile_bytes();
@@ -131,11 +133,10 @@ __device__ __forceinline__ void bring_stages(const Product& p,
 }
 
 // The scale of a row's norm, by the squares of all warps.
-template <class Plan>
 __device__ __forceinline__ float scale_of_row(const Product& p, const float* squares, int r) {
   float sum = 0.0f;
 #pragma unroll
-  for (int w = 0; w < Plan::kWarps; ++w) sum += squares[w * kNormRows + r];
+  for (int w = 0; w < kMultiplyingWarps; ++w) sum += squares[w * kNormRows + r];
   return scale_of_norm(p, sum);
 }
 
@@ -174,7 +175,7 @@ class Result {
     result.bias_ = part.bias;
     return result;
   }
-  template <class Plan, class Sums>
+  template <class Sums>
   __device__ __forceinline__ void write(const Product& p, const float* sums,
                                         const float* squares) const {
     if (y_ == nullptr) return;
@@ -182,7 +183,7 @@ class Result {
     const bool has_other = p.residual != nullptr && !p.adds;
     const float before = has_other ? p.residual[r_ * p.residual_stride + output_] : 0.0f;
     const bool is_scaled = p.norm == nullptr || !Sums::kTakesAnySize;  // see stage_normed
-    const float scale = is_scaled ? 1.0f : scale_of_row<Plan>(p, squares, r_);
+    const float scale = is_scaled ? 1.0f : scale_of_row(p, squares, r_);
     float value = sum_of<Sums>(sums, rows, tile_, r_, n_) * scale;
     if (bias_ != nullptr) value += bias_[output_];
     if (p.act >= 0) {
@@ -204,13 +205,13 @@ class Result {
 };
 
 // What a hook wants to see of the norm.
-template <class Plan>
 __device__ __forceinline__ void write_normed(const Product& p, const float* squares) {
   for (int r = 0; r < p.rows; ++r) {
-    const float scale = scale_of_row<Plan>(p, squares, r);
+    const float scale = scale_of_row(p, squares, r);
     const float* x = p.x + r * p.x_stride;
     float* y = p.normed + r * p.normed_stride;
-    for (int i = static_cast<int>(threadIdx.x); i < p.parts[0].matrix.inputs; i += Plan::kThreads) {
+    for (int i = static_cast<int>(threadIdx.x); i < p.parts[0].matrix.inputs;
+         i += kMultiplyingThreads) {
       y[i] = x[i] * scale * p.norm[i];
     }
   }
@@ -221,9 +222,8 @@ __device__ __forceinline__ void write_normed(const Product& p, const float* squa
 template <bool kInStages, class Unit, class Sums, class Weights>
 __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsigned char* memory,
                                                Weights& weights) {
-  using Plan = BlockPlan<Unit>;
-  constexpr int kAcross = Plan::kWarps * Unit::kColumns;
-  __shared__ float squares[Plan::kWarps * kNormRows];
+  constexpr int kAcross = kMultiplyingWarps * Unit::kColumns;
+  __shared__ float squares[kMultiplyingWarps * kNormRows];
   if (p.norm != nullptr && static_cast<int>(threadIdx.x) * 32 < p.parts[0].matrix.inputs) {
     prefetch_line(p.norm + threadIdx.x * 32);
   }
@@ -231,7 +231,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
   const StagedX<Sums> x = {reinterpret_cast<typename Sums::X*>(memory + p.x_at), p.x_shared_stride,
                            rows, reinterpret_cast<typename Sums::Note*>(memory + p.notes_at)};
   const int units = units_of_warp(p.slots, warp);
-  const int of_tile = Plan::kWarps * Sums::floats(rows);
+  const int of_tile = kMultiplyingWarps * Sums::floats(rows);
   auto* sums = reinterpret_cast<float*>(memory + p.sums_at);
   const Rounds rounds(p);
   const int own_result = static_cast<int>(threadIdx.x);
@@ -272,14 +272,14 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
     }
     if (group > 0) mine = Result::find<Sums>(p, rounds, group, own_result);
     meet_multiplying();
-    mine.write<Plan, Sums>(p, of_group, squares);
+    mine.write<Sums>(p, of_group, squares);
     if constexpr (Sums::kRows > 1) {
       const int results = rounds.of_group(group) * rows * kTileRows;
-      for (int i = own_result + Plan::kThreads; i < results; i += Plan::kThreads) {
-        Result::find<Sums>(p, rounds, group, i).template write<Plan, Sums>(p, of_group, squares);
+      for (int i = own_result + kMultiplyingThreads; i < results; i += kMultiplyingThreads) {
+        Result::find<Sums>(p, rounds, group, i).template write<Sums>(p, of_group, squares);
       }
     }
-    if (p.normed != nullptr && blockIdx.x == 0 && group == 0) write_normed<Plan>(p, squares);
+    if (p.normed != nullptr && blockIdx.x == 0 && group == 0) write_normed(p, squares);
     set = 1 - set;  // one is added up while the next group's are written
   }
 }
@@ -298,21 +298,21 @@ template <class Unit, class Sums>
 __device__ __forceinline__ void multiply_from_stages(const Product& p, unsigned char* memory) {
   using Plan = BlockPlan<Unit>;
   __shared__ Arrival arrivals[2 * kMostDepth];
-  const Stages<Unit, kMultiplyingWarps> stages = {memory, arrivals, arrivals + kMostDepth, p.depth};
+  const Stages<Unit> stages = {memory, arrivals, arrivals + kMostDepth, p.depth};
   const int warp = uniform(warp_index());
-  if (warp == Plan::kWarps) {
+  if (warp == kMultiplyingWarps) {
     if (is_elected()) stages.begin();
     __syncwarp();
-    pass_by(kStagesBegin, Plan::kAllThreads);
+    pass_by(kStagesBegin, Plan::kThreads);
     return bring_stages<Unit>(p, stages);
   }
-  meet(kStagesBegin, Plan::kAllThreads);
-  OwnUnits<Unit, kMultiplyingWarps> own(stages, warp);
+  meet(kStagesBegin, Plan::kThreads);
+  OwnUnits<Unit> own(stages, warp);
   multiply_tiles<true, Unit, Sums>(p, warp, memory, own);
 }
 
 template <class Unit, class Sums>
-__global__ void __launch_bounds__(BlockPlan<Unit>::kAllThreads, BlockPlan<Unit>::kBlocks)
+__global__ void __launch_bounds__(BlockPlan<Unit>::kThreads, BlockPlan<Unit>::kBlocks)
     product_kernel(const __grid_constant__ Product p) {
   INFINILM_SHARED_MEMORY(memory);
   let_next_start();
@@ -322,7 +322,7 @@ __global__ void __launch_bounds__(BlockPlan<Unit>::kAllThreads, BlockPlan<Unit>:
   }
   if constexpr (Unit::kScaled) {
     if (copies_at_once()) return multiply_from_stages<Unit, Sums>(p, memory);
-    if (warp_index() == BlockPlan<Unit>::kWarps) return;
+    if (warp_index() == kMultiplyingWarps) return;
   }
   multiply_from_rings<Unit, Sums>(p, memory);
 }
@@ -330,7 +330,7 @@ __global__ void __launch_bounds__(BlockPlan<Unit>::kAllThreads, BlockPlan<Unit>:
 // ---- its launch
 // Tiles of a group, of gate and up together.
 inline constexpr int kMostTogether = 8, kMostTogetherOfRow = 16;
-static_assert(kMostTogetherOfRow * kTileRows <= kMultiplyingWarps * 32);  // a thread has one result
+static_assert(kMostTogetherOfRow * kTileRows <= kMultiplyingThreads);  // a thread has one result
 
 // Of shared memory, in bytes: all that a block can have, and what it can have so that blocks of the products before and after find room
 // beside it.
@@ -349,9 +349,9 @@ int divide_memory(Product& p, Room room, int units) {
   const int tiles = p.act >= 0 ? 2 * p.together : p.together;
   const int sets = p.rounds > p.together ? 2 : 1;
   const int bytes_of_sums =
-      sets * tiles * Plan::kWarps * Sums::floats(p.rows) * static_cast<int>(sizeof(float));
+      sets * tiles * kMultiplyingWarps * Sums::floats(p.rows) * static_cast<int>(sizeof(float));
   const auto aligned = [](int bytes) { return (bytes + 127) / 128 * 128; };
-  const auto columns = [](int chunk) { return Plan::kWarps * chunk * Unit::kColumns; };
+  const auto columns = [](int chunk) { return kMultiplyingWarps * chunk * Unit::kColumns; };
   const auto bytes_of_values = [&](int chunk) {
     return aligned(p.rows * (columns(chunk) + kPad) * static_cast<int>(sizeof(X)));
   };
@@ -362,7 +362,7 @@ int divide_memory(Product& p, Room room, int units) {
   const auto bytes = [&](int depth, int chunk) {
     return Plan::ring_bytes(depth) + bytes_of_x(chunk) + bytes_of_sums;
   };
-  // Gate and up come after a short product, and are long: their first units are to find room beside that.
+  // Gate and up come after a short product, and are long: their first units are to find room beside that. Those of codes always are.
   const int most = !Unit::kScaled && p.act >= 0 ? Unit::kDepth / 2 : Unit::kDepth;
   const auto deepest = [&](int chunk, int in) {
     return ring_depth(std::min(most, units), in, [&](int depth) { return bytes(depth, chunk); });
@@ -390,7 +390,7 @@ void launch_product(Context& context, Product p) {
   using Plan = BlockPlan<Unit>;
   count_tiles(p, kTileRows, Unit::kColumns);
   if (p.tiles == 0) return;
-  p.share = std::max(1, (p.slots + Plan::kWarps - 1) / Plan::kWarps);
+  p.share = std::max(1, (p.slots + kMultiplyingWarps - 1) / kMultiplyingWarps);
   int blocks = std::min(p.tiles, context.multiprocessors());
   const int parts = p.act >= 0 ? 2 : 1;
   p.rounds = (p.tiles + blocks - 1) / blocks;
@@ -416,7 +416,7 @@ void launch_product(Context& context, Product p) {
     shared = std::max(shared, context.shared_for_one());
     blocks = context.multiprocessors();
   }
-  context.launch(product_kernel<Unit, Sums>, dim3(static_cast<unsigned>(blocks)), Plan::kAllThreads,
+  context.launch(product_kernel<Unit, Sums>, dim3(static_cast<unsigned>(blocks)), Plan::kThreads,
                  shared, p);
 }
 

@@ -246,7 +246,7 @@ class PanelResult {
 template <bool kAtOnce, class Unit, int kCount, bool kF16>
 __device__ __forceinline__ void multiply_panels(const Product& p, unsigned char* memory) {
   using Plan = ManyPlan<Unit, kCount>;
-  const int warp = __shfl_sync(kAll, warp_index(), 0);  // the same for the compiler, too
+  const int warp = uniform(warp_index());
   const auto stage = [&](std::int64_t number) {
     return reinterpret_cast<std::uint16_t*>(memory + number % 2 * Plan::kStageBytes);
   };

@@ -2,14 +2,15 @@
 // a unit for each warp that multiplies. These lie one after the other in memory, and come as one copy.
 #pragma once
 
-#include "cuda/ring.cuh"
+#include "cuda/arrivals.cuh"
+#include "cuda/sums.cuh"
 
 namespace infinilm::cuda {
 
 // Stages that are filled and emptied in turn.
-template <class Unit, int kWarps>
+template <class Unit>
 struct Stages {
-  static constexpr int kBytes = kWarps * Unit::kSlotBytes;
+  static constexpr int kBytes = kMultiplyingWarps * Unit::kSlotBytes;
   unsigned char* memory;
   Arrival* filled;
   Arrival* emptied;
@@ -18,16 +19,16 @@ struct Stages {
   // By one thread. Each warp that multiplies empties a stage by one arrival.
   __device__ __forceinline__ void begin() const {
     begin_arrivals(filled, depth);
-    begin_arrivals(emptied, depth, kWarps);
+    begin_arrivals(emptied, depth, kMultiplyingWarps);
     show_arrivals();
   }
 };
 
 // The next stage of somebody who fills or empties one after the other.
-template <class Unit, int kWarps>
+template <class Unit>
 class NextStage {
  public:
-  __device__ __forceinline__ explicit NextStage(const Stages<Unit, kWarps>& all)
+  __device__ __forceinline__ explicit NextStage(const Stages<Unit>& all)
       : depth_(all.depth), memory_(all.memory), filled_(all.filled), emptied_(all.emptied) {}
 
   __device__ __forceinline__ void fill(const std::byte* from, int bytes) {
@@ -52,7 +53,7 @@ class NextStage {
  private:
   __device__ __forceinline__ void advance() {
     // By steps: where shared memory begins takes long to ask for.
-    constexpr int kBytes = Stages<Unit, kWarps>::kBytes;
+    constexpr int kBytes = Stages<Unit>::kBytes;
     memory_ += kBytes;
     ++filled_;
     ++emptied_;
@@ -73,17 +74,17 @@ class NextStage {
 };
 
 // A warp's unit of each stage.
-template <class Unit, int kWarps>
+template <class Unit>
 class OwnUnits {
  public:
-  __device__ __forceinline__ OwnUnits(const Stages<Unit, kWarps>& all, int warp)
+  __device__ __forceinline__ OwnUnits(const Stages<Unit>& all, int warp)
       : next_(all), offset_(warp * Unit::kSlotBytes) {}
   __device__ __forceinline__ void wait() const { next_.wait(); }
   __device__ __forceinline__ const unsigned char* at() const { return next_.at() + offset_; }
   __device__ __forceinline__ void release(unsigned found) { next_.release(found); }
 
  private:
-  NextStage<Unit, kWarps> next_;
+  NextStage<Unit> next_;
   const int offset_;
 };
 

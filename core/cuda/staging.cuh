@@ -7,8 +7,6 @@
 
 namespace infinilm::cuda {
 
-inline constexpr int kMultiplyingWarps = 8;  // of a block
-
 // Of a chunk of x that begins with column `begin`, those that a warp multiplies: `count` in all, of every eighth unit.
 template <class Unit>
 struct OwnColumns {

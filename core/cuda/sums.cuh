@@ -7,8 +7,9 @@
 
 namespace infinilm::cuda {
 
-inline constexpr int kOwn = 8;         // columns of x that a lane stages at a time
-inline constexpr int kSumStride = 20;  // of the 16 sums of a row: no bank conflicts
+inline constexpr int kMultiplyingWarps = 8;  // of a block
+inline constexpr int kOwn = 8;               // columns of x that a lane stages at a time
+inline constexpr int kSumStride = 20;        // of the 16 sums of a row: no bank conflicts
 
 // A class of sums has
 //   kRows: rows, at most
@@ -70,7 +71,7 @@ __device__ __forceinline__ void store_sums(const float (&d)[kCount][4], float* t
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const int row = i * 8 + 2 * t + j % 2;
-      if (row < rows) put_sum(to + row * kSumStride + g + j / 2 * 8, d[i][j], is_first);
+      if (row < rows) put_sum(to + SumsByRow::place(row, g + j / 2 * 8), d[i][j], is_first);
     }
   }
 }
@@ -198,7 +199,7 @@ struct FloatSums : SumsByRow {
         float sum = d[i][h];
         sum += __shfl_xor_sync(kAll, sum, 1);
         sum += __shfl_xor_sync(kAll, sum, 2);
-        if (t == 0 && i < rows) put_sum(to + i * kSumStride + g + h * 8, sum, is_first);
+        if (t == 0 && i < rows) put_sum(to + place(i, g + h * 8), sum, is_first);
       }
     }
   }

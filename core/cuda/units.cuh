@@ -200,7 +200,7 @@ struct QuantisedUnit {
 
 // Two neighbouring units as one: half the work beside multiplying, and more of it side by side.
 template <class Unit>
-struct TwoUnits {
+struct PairOfUnits {
   static constexpr bool kScaled = true, kHasZeros = Unit::kHasZeros;
   static constexpr Layout kFormat = Unit::kFormat;
   static constexpr int kRunsOfUnit = 2 * Unit::kRunsOfUnit;
@@ -210,12 +210,18 @@ struct TwoUnits {
   using Source = CodeSource<kSlotBytes>;
   Unit units[2];
 
+  __device__ __forceinline__ SignedCodes signed_codes(int piece) const {
+    return units[piece / Unit::kPieces].signed_codes(piece % Unit::kPieces);
+  }
+};
+
+template <class Unit>
+struct TwoUnits : PairOfUnits<Unit> {
+  using PairOfUnits<Unit>::units;
+
   __device__ __forceinline__ void load(const unsigned char* slot) {
     units[0].load(slot);
     units[1].load(slot + Unit::kSlotBytes);
-  }
-  __device__ __forceinline__ SignedCodes signed_codes(int piece) const {
-    return units[piece / Unit::kPieces].signed_codes(piece % Unit::kPieces);
   }
   __device__ __forceinline__ int zero(int piece, int h) const {
     return units[piece / Unit::kPieces].zero(piece % Unit::kPieces, h);
@@ -225,17 +231,10 @@ struct TwoUnits {
   }
 };
 
-// The same for one row of x, of which four pieces are multiplied at a time: lane (g, t) has the scales of the piece number t of them.
+// For one row of x, of which four pieces are multiplied at a time: lane (g, t) has the scales of the piece number t of them.
 template <class Unit>
-struct UnitsOfRow {
-  static constexpr bool kScaled = true, kHasZeros = Unit::kHasZeros;
-  static constexpr Layout kFormat = Unit::kFormat;
-  static constexpr int kRunsOfUnit = 2 * Unit::kRunsOfUnit;
-  static constexpr int kColumns = 2 * Unit::kColumns, kPieces = 2 * Unit::kPieces;
-  static constexpr int kDepth = Unit::kDepth / 2;
-  static constexpr int kSlotBytes = 2 * Unit::kSlotBytes;
-  using Source = CodeSource<kSlotBytes>;
-  Unit units[2];
+struct UnitsOfRow : PairOfUnits<Unit> {
+  using PairOfUnits<Unit>::kPieces, PairOfUnits<Unit>::kHasZeros, PairOfUnits<Unit>::units;
   unsigned scales[kPieces / 4];  // of outputs g and g + 8
   std::uint16_t zeros[kHasZeros ? kPieces / 4 : 1];
 
@@ -255,14 +254,11 @@ struct UnitsOfRow {
       }
     }
   }
-  __device__ __forceinline__ SignedCodes signed_codes(int piece) const {
-    return units[piece / Unit::kPieces].signed_codes(piece % Unit::kPieces);
-  }
   // Of the lane's piece of those from `first` on.
-  __device__ __forceinline__ int zero(int first, int h) const {
+  __device__ __forceinline__ int own_zero(int first, int h) const {
     return zeros[first / 4] >> (8 * h) & 0xff;
   }
-  __device__ __forceinline__ float scale(int first, int h) const {
+  __device__ __forceinline__ float own_scale(int first, int h) const {
     return h == 0 ? low_f16(scales[first / 4]) : high_f16(scales[first / 4]);
   }
 };
