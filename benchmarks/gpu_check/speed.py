@@ -60,7 +60,7 @@ def _one_prompt_seconds(
     model: infinilm.LlamaForCausalLM, prompt: int, before: Callable[[], Any]
 ) -> float:
     before()
-    generation = _generation(model, 1, prompt, 2)
+    generation = _generation(model, 1, prompt, 1)
     start = time.perf_counter()
     generation.step()
     return time.perf_counter() - start

@@ -316,15 +316,17 @@ void OpsCpu::copy(Matrix from, Matrix to) {
   });
 }
 
-void OpsCpu::argmax(Matrix x, std::span<Chosen> found) {
+std::unique_ptr<Choice> OpsCpu::argmax(Matrix x) {
+  std::vector<Chosen> found;
   for (std::int64_t r = 0; r < x.rows; ++r) {
     const float* row = x.row(r);
     std::int64_t best = 0;
     for (std::int64_t c = 1; c < x.cols && !std::isnan(row[best]); ++c) {
       if (row[c] > row[best] || std::isnan(row[c])) best = c;
     }
-    found[static_cast<std::size_t>(r)] = {best, row[best]};
+    found.push_back({best, row[best]});
   }
+  return std::make_unique<KnownChoice>(std::move(found));
 }
 
 void OpsCpu::penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) {

@@ -57,7 +57,7 @@ class OpsCpu final : public Ops {
 
   void copy(Matrix from, Matrix to) override;
   std::unique_ptr<DeviceLimits> limits(std::size_t nbytes) override;
-  void argmax(Matrix x, std::span<Chosen> found) override;
+  std::unique_ptr<Choice> argmax(Matrix x) override;
   void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
                          std::span<float> found) override;
   void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) override;

@@ -141,6 +141,7 @@ void Context::upload_small(std::vector<Transfer> transfers) {
   if (small_uploads_ - small_arrived_ == kSmallUploads) synchronize();
   std::byte* memory = small_memory(small_uploads_ % kSmallUploads);
   for (Transfer& transfer : transfers) {
+    if (transfer.by_device) continue;
     std::memcpy(memory, transfer.from, transfer.nbytes);
     transfer.from = memory;
     memory += kSmallCopy;
@@ -152,7 +153,12 @@ void Context::upload_small(std::vector<Transfer> transfers) {
 
 void Context::synchronize() {
   check_cuda(cudaStreamSynchronize(stream_), "waiting for the device");
-  small_arrived_ = small_uploads_;
+  uploads_arrived(small_uploads_);
+}
+
+void Context::uploads_arrived(std::uint64_t count) noexcept {
+  std::uint64_t known = small_arrived_;
+  while (known < count && !small_arrived_.compare_exchange_weak(known, count)) continue;
 }
 
 #if defined(INFINILM_CUDA_EMULATED)

@@ -66,6 +66,8 @@ struct Transfer {
   const void* from;
   void* to;
   std::size_t nbytes;
+  bool by_device =
+      false;  // it is read by the device itself, in its turn: page-locked memory of a few words
 };
 
 // Partial results of blocks of threads that share a piece of work, and how many have come.
@@ -126,6 +128,9 @@ class Context {
   }
   // Small transfers go over together.
   void upload(std::span<const Transfer> transfers);
+  // How many small uploads have been asked for; whoever knows that so many have been done says so.
+  std::uint64_t uploads() const noexcept { return small_uploads_; }
+  void uploads_arrived(std::uint64_t count) noexcept;
   // Device to host; done on return.
   void download(const void* from, void* to, std::size_t nbytes);
   void copy_bytes(const void* from, void* to, std::size_t nbytes);
@@ -199,9 +204,9 @@ class Context {
   bool lacks_scratch_ = false;
   std::int64_t epoch_ = 0;
   cudaEvent_t order_ = nullptr;
-  void* small_ = nullptr;            // pinned, for small copies: see small_memory
-  std::uint64_t small_uploads_ = 0;  // so far,
-  std::uint64_t small_arrived_ = 0;  // and how many of them have certainly been done
+  void* small_ = nullptr;                         // pinned, for small copies: see small_memory
+  std::uint64_t small_uploads_ = 0;               // so far,
+  std::atomic<std::uint64_t> small_arrived_ = 0;  // and how many of them have certainly been done
   std::unordered_map<const void*, std::size_t> shared_limits_;  // of kernels that have run
   std::unique_ptr<Staging> staging_;
   std::mutex memory_mutex_;

@@ -5,6 +5,7 @@
 
 #include "cuda/rows.hpp"
 #include "cuda/sampling.hpp"
+#include "cuda/small_copies.hpp"
 #include "infinilm/error.hpp"
 
 namespace infinilm::cuda {
@@ -29,7 +30,8 @@ struct CudaRecording final : Ops::Recording {
 
 OpsCuda::OpsCuda(int device)
     : context_(std::make_shared<Context>(device)),
-      downloads_(std::make_shared<Downloads>(context_)) {}
+      downloads_(std::make_shared<Downloads>(context_)),
+      choices_(std::make_shared<Choices>(context_)) {}
 
 void OpsCuda::use(std::unique_ptr<MatrixProduct> library) { library_ = std::move(library); }
 
@@ -217,15 +219,14 @@ void OpsCuda::copy_each(std::span<const Matrix> from, std::span<const Matrix> to
   cuda::copy_each(*context_, from, to);
 }
 
-void OpsCuda::argmax(Matrix x, std::span<Chosen> found) {
+std::unique_ptr<Choice> OpsCuda::argmax(Matrix x) {
   const Context::Use use(*context_);
   flush();
   follow_consumers(x.data, bytes_of(x));
-  const std::size_t bytes = (found.size_bytes() + 15) / 16 * 16;
-  std::byte* memory = scratch(found_, bytes + argmax_bytes(x.rows));
-  auto* on_device = reinterpret_cast<Chosen*>(memory);
-  cuda::argmax(*context_, x, memory + bytes, on_device);
-  context_->download(on_device, found.data(), found.size_bytes());
+  auto choice = std::make_unique<CudaChoice>(choices_, static_cast<std::size_t>(x.rows));
+  cuda::argmax(*context_, x, scratch(found_, argmax_bytes(x.rows)), choice->found());
+  choice->asked();
+  return choice;
 }
 
 void OpsCuda::penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) {
@@ -250,23 +251,22 @@ void OpsCuda::log_probabilities(Matrix x, std::span<const std::int64_t> columns,
   context_->download(on_device, found.data(), found.size_bytes());
 }
 
-bool OpsCuda::sample(Matrix x, const Sampling& how, std::span<const double> numbers,
-                     std::span<Chosen> found) {
-  if (!can_sample(x)) return false;
+std::unique_ptr<Choice> OpsCuda::sample(Matrix x, const Sampling& how,
+                                        std::span<const double> numbers) {
+  if (!can_sample(x)) return nullptr;
   const Context::Use use(*context_);
   flush();
   follow_consumers(x.data, bytes_of(x));
+  auto choice = std::make_unique<CudaChoice>(choices_, static_cast<std::size_t>(x.rows));
   std::byte* memory = context_->cleared_scratch(sampling_, sampling_bytes());
   for (std::int64_t first = 0; first < x.rows; first += kSampledRows) {
     const auto count = std::min<std::int64_t>(kSampledRows, x.rows - first);
-    const auto part = [&](auto all) {
-      return all.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
-    };
-    const Chosen* on_device =
-        cuda::sample(*context_, x.slice(first, count), how, part(numbers), memory);
-    context_->download(on_device, part(found).data(), part(found).size_bytes());
+    const auto own =
+        numbers.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+    cuda::sample(*context_, x.slice(first, count), how, own, memory, choice->found().from(first));
   }
-  return true;
+  choice->asked();
+  return choice;
 }
 
 // ---- the cache
@@ -357,6 +357,11 @@ void OpsCuda::upload_for_step(const void* host, void* to, std::size_t nbytes) {
 
 void OpsCuda::begin_step(std::span<const std::int64_t> ids,
                          std::span<const SequenceRows> sequences) {
+  begin_step(ids, sequences, nullptr);
+}
+
+void OpsCuda::begin_step(std::span<const std::int64_t> ids, std::span<const SequenceRows> sequences,
+                         const std::int64_t* chosen) {
   const Context::Use use(*context_);
   const std::vector<std::byte> bytes = std::exchange(for_step_, {});
   std::vector<Transfer> others;
@@ -364,7 +369,7 @@ void OpsCuda::begin_step(std::span<const std::int64_t> ids,
   try {
     flush();
     if (!context_->is_recording()) downloads_->tidy();  // which waits for the device
-    plan_.begin(*context_, ids, sequences, others);
+    plan_.begin(*context_, ids, sequences, others, chosen);
   } catch (const Error&) {
     if (!others.empty()) context_->upload(others);  // which may be of another thread's step
     throw;
@@ -393,9 +398,18 @@ std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& bod
 }
 
 bool OpsCuda::replay(Recording& recording, std::span<const std::int64_t> ids,
-                     std::span<const SequenceRows> sequences) {
+                     std::span<const SequenceRows> sequences, Choice* chosen) {
+  const std::int64_t* columns = nullptr;
+  std::vector<std::int64_t> known;
+  if (const auto* own = dynamic_cast<CudaChoice*>(chosen);
+      own != nullptr && ids.size_bytes() <= kSmallCopy) {
+    columns = own->found().columns;
+  } else if (chosen != nullptr) {
+    for (const Chosen& c : chosen->wait()) known.push_back(c.column);
+    ids = known;
+  }
   const Context::Use use(*context_);
-  begin_step(ids, sequences);
+  begin_step(ids, sequences, columns);
   auto& r = static_cast<CudaRecording&>(recording);
   if (r.epoch != context_->epoch()) return false;
   context_->launch_graph(r.graph);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cuda/attention.hpp"
+#include "cuda/choices.hpp"
 #include "cuda/consumers.hpp"
 #include "cuda/context.hpp"
 #include "cuda/downloads.hpp"
@@ -88,12 +89,12 @@ class OpsCuda final : public Ops {
   void copy(Matrix from, Matrix to) override;
   void copy_each(std::span<const Matrix> from, std::span<const Matrix> to) override;
   std::unique_ptr<DeviceLimits> limits(std::size_t nbytes) override;
-  void argmax(Matrix x, std::span<Chosen> found) override;
+  std::unique_ptr<Choice> argmax(Matrix x) override;
   void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
                          std::span<float> found) override;
   void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) override;
-  bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
-              std::span<Chosen> found) override;
+  std::unique_ptr<Choice> sample(Matrix x, const Sampling& how,
+                                 std::span<const double> numbers) override;
 
   void upload_for_step(const void* host, void* to, std::size_t nbytes) override;
   void begin_step(std::span<const std::int64_t> ids,
@@ -101,7 +102,7 @@ class OpsCuda final : public Ops {
   bool can_record() const override { return Context::can_record(); }
   std::unique_ptr<Recording> record(const std::function<void()>& body) override;
   bool replay(Recording& recording, std::span<const std::int64_t> ids,
-              std::span<const SequenceRows> sequences) override;
+              std::span<const SequenceRows> sequences, Choice* chosen) override;
 
  private:
   struct Norm {
@@ -148,6 +149,9 @@ class OpsCuda final : public Ops {
   void follow_consumers(const void* memory, std::size_t nbytes);
   void let_consumers_follow(const void* memory, std::size_t nbytes);
   void copy_within(const void* from, void* to, std::size_t nbytes);
+  // `chosen`: as of StepPlan::begin.
+  void begin_step(std::span<const std::int64_t> ids, std::span<const SequenceRows> sequences,
+                  const std::int64_t* chosen);
   void flush_all_but_turns();
   void flush_norms();
   void flush_turns();
@@ -194,6 +198,7 @@ class OpsCuda final : public Ops {
 
   std::shared_ptr<Context> context_;
   std::shared_ptr<Downloads> downloads_;
+  std::shared_ptr<Choices> choices_;
   std::unique_ptr<MatrixProduct> library_;
   std::string advice_;
   StepPlan plan_;

@@ -342,13 +342,15 @@ __global__ void __launch_bounds__(kThreads) argmax_kernel(Rows x, Candidate* bes
 }
 
 __global__ void __launch_bounds__(kThreads)
-    argmax_last_kernel(const Candidate* bests, Chosen* found) {
+    argmax_last_kernel(const Candidate* bests, Found found) {
   let_next_start();
   wait_for_previous();
   const int r = static_cast<int>(blockIdx.x);
   const Candidate best =
       best_of_block(bests[r * kArgmaxBlocks + static_cast<int>(threadIdx.x) % kArgmaxBlocks]);
-  if (threadIdx.x == 0) found[r] = {best.index, best.value};
+  if (threadIdx.x != 0) return;
+  found.rows[r] = {best.index, best.value};
+  if (found.columns != nullptr) found.columns[r] = best.index;
 }
 
 }  // namespace
@@ -469,13 +471,13 @@ std::size_t argmax_bytes(std::int64_t rows) {
   return static_cast<std::size_t>(rows) * kArgmaxBlocks * sizeof(Candidate);
 }
 
-void argmax(Context& context, Matrix x, std::byte* scratch, Chosen* found) {
+void argmax(Context& context, Matrix x, std::byte* scratch, Found found) {
   auto* bests = reinterpret_cast<Candidate*>(scratch);
   for_slabs(x.rows, [&](std::int64_t first, std::int64_t count) {
     const auto rows = static_cast<unsigned>(count);
     context.launch(argmax_kernel, dim3(kArgmaxBlocks, rows), kThreads, 0,
                    rows_of(x.slice(first, count)), bests);
-    context.launch(argmax_last_kernel, dim3(rows), kThreads, 0, bests, found + first);
+    context.launch(argmax_last_kernel, dim3(rows), kThreads, 0, bests, found.from(first));
   });
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "cuda/choices.hpp"
 #include "cuda/context.hpp"
 #include "cuda/sequences.hpp"
 #include "ops/ops.hpp"
@@ -39,8 +40,8 @@ void copy_each(Context& context, std::span<const Matrix> from, std::span<const M
 void gather_columns(Context& context, Matrix from, const std::int32_t* order, Matrix to);
 void rope(Context& context, Matrix x, std::int64_t head_dim, Matrix cos, Matrix sin);
 void softmax(Context& context, Matrix x);
-// As Ops::argmax, into device memory; `scratch` has argmax_bytes of it too.
+// As Ops::argmax; `scratch` has argmax_bytes of device memory. Without found.columns, rows only.
 std::size_t argmax_bytes(std::int64_t rows);
-void argmax(Context& context, Matrix x, std::byte* scratch, Chosen* found);
+void argmax(Context& context, Matrix x, std::byte* scratch, Found found);
 
 }  // namespace infinilm::cuda

@@ -188,15 +188,18 @@ __device__ void find_column(int begin, int end, Mass rest, MassAt mass_at, int& 
 
 // Where the masses of what is kept, in the order of columns, reach the number.
 __global__ void __launch_bounds__(kThreads)
-    draw_kernel(Task task, bool is_cut, double min_p, Numbers numbers, Mass* sums,
-                Chosen* sampled) {
+    draw_kernel(Task task, bool is_cut, double min_p, Numbers numbers, Mass* sums, Found found) {
   let_next_start();
   wait_for_previous();
   const int r = static_cast<int>(blockIdx.y), thread = static_cast<int>(threadIdx.x);
   State& state = task.states[r];
   const float largest = task.largest[r].largest;
+  const auto end_with = [&](std::int64_t column) {
+    found.rows[r] = {column, largest};
+    found.columns[r] = column;
+  };
   if (!is_finite(largest)) {
-    if (blockIdx.x == 0 && thread == 0) sampled[r] = {0, largest};
+    if (blockIdx.x == 0 && thread == 0) end_with(0);
     return;
   }
   const std::uint64_t lowest = is_cut ? state.lowest : 0;
@@ -234,8 +237,7 @@ __global__ void __launch_bounds__(kThreads)
   const int begin = piece * task.piece;
   find_column(begin, min(task.cols, begin + task.piece), rest, mass_at, column);
   __syncthreads();
-  if (thread != 0) return;
-  sampled[r] = {column, largest};
+  if (thread == 0) end_with(column);
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -276,7 +278,6 @@ struct Memory {
   Mass* bins;
   Mass* sums;
   Chosen* largest;
-  Chosen* sampled;
   std::byte* argmax;
 };
 
@@ -300,7 +301,6 @@ std::size_t lay_out(std::byte* memory, Memory& m) {
   part(m.bins, kSampledRows * kBins);
   part(m.sums, kSampledRows * kMostPieces);
   part(m.largest, kSampledRows);
-  part(m.sampled, kSampledRows);
   part(m.argmax, argmax_bytes(kSampledRows));
   return place.end;
 }
@@ -325,11 +325,11 @@ std::size_t sampling_bytes() {
   return lay_out(nullptr, none);
 }
 
-const Chosen* sample(Context& context, Matrix x, const Sampling& how,
-                     std::span<const double> numbers, std::byte* scratch) {
+void sample(Context& context, Matrix x, const Sampling& how, std::span<const double> numbers,
+            std::byte* scratch, Found found) {
   Memory m{};
   lay_out(scratch, m);
-  argmax(context, x, m.argmax, m.largest);
+  argmax(context, x, m.argmax, {m.largest, nullptr});
   const auto rows = static_cast<int>(x.rows), cols = static_cast<int>(x.cols);
   const int wanted = std::clamp(4 * context.multiprocessors() / std::max(rows, 1), 1, kMostPieces);
   const int pieces = std::clamp(cols / kLeastColumns, 1, wanted);
@@ -349,8 +349,7 @@ const Chosen* sample(Context& context, Matrix x, const Sampling& how,
   if (how.top_p < 1) select(select_kernel<true>, kDigits);
   Numbers own{};
   std::copy(numbers.begin(), numbers.end(), own.of);
-  context.launch(draw_kernel, grid, kThreads, 0, task, is_cut, how.min_p, own, m.sums, m.sampled);
-  return m.sampled;
+  context.launch(draw_kernel, grid, kThreads, 0, task, is_cut, how.min_p, own, m.sums, found);
 }
 
 }  // namespace infinilm::cuda

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "cuda/choices.hpp"
 #include "cuda/context.hpp"
 #include "ops/ops.hpp"
 
@@ -21,8 +22,8 @@ bool can_sample(Matrix x);
 std::size_t sampling_bytes();
 // Rows that are done at once.
 inline constexpr int kSampledRows = 64;
-// As Ops::sample, of at most kSampledRows rows. Returns where in `scratch` it will be found.
-const Chosen* sample(Context& context, Matrix x, const Sampling& how,
-                     std::span<const double> numbers, std::byte* scratch);
+// As Ops::sample, of at most kSampledRows rows.
+void sample(Context& context, Matrix x, const Sampling& how, std::span<const double> numbers,
+            std::byte* scratch, Found found);
 
 }  // namespace infinilm::cuda

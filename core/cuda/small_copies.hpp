@@ -10,7 +10,7 @@
 namespace infinilm::cuda {
 
 inline constexpr std::size_t kSmallCopy = 4096;   // bytes, at most
-inline constexpr std::size_t kMostTransfers = 2;  // of a copy
+inline constexpr std::size_t kMostTransfers = 3;  // of a copy
 
 // Whether these are few bytes, and whole words of the device's memory.
 inline bool is_small_copy(const void* on_device, std::size_t nbytes) {

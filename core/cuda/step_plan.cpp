@@ -55,8 +55,9 @@ const std::int64_t* StepPlan::ids(Context& context, std::span<const std::int64_t
 }
 
 void StepPlan::begin(Context& context, std::span<const std::int64_t> ids,
-                     std::span<const SequenceRows> sequences, std::span<const Transfer> others) {
-  send(context, ids, sequences, has_one_row_each(sequences) ? 1 : tile_tokens_, others);
+                     std::span<const SequenceRows> sequences, std::span<const Transfer> others,
+                     const std::int64_t* chosen) {
+  send(context, ids, sequences, has_one_row_each(sequences) ? 1 : tile_tokens_, others, chosen);
 }
 
 const Sequences& StepPlan::sequences(Context& context, std::span<const SequenceRows> sequences,
@@ -69,7 +70,7 @@ const Sequences& StepPlan::sequences(Context& context, std::span<const SequenceR
 
 void StepPlan::send(Context& context, std::span<const std::int64_t> ids,
                     std::span<const SequenceRows> sequences, int tile_tokens,
-                    std::span<const Transfer> others) {
+                    std::span<const Transfer> others, const std::int64_t* chosen) {
   const Places p = places_of(ids.size(), sequences, tile_tokens);
   next_.assign(p.end, std::byte{});
   if (!ids.empty()) std::memcpy(next_.data(), ids.data(), ids.size_bytes());
@@ -103,6 +104,13 @@ void StepPlan::send(Context& context, std::span<const std::int64_t> ids,
   on_device_.tiles = reinterpret_cast<const QueryTile*>(data + p.tiles);
   on_device_.blocks = reinterpret_cast<std::byte* const*>(data + p.blocks);
   std::vector<Transfer> transfers(others.begin(), others.end());
+  if (chosen != nullptr) {
+    // What lies there then is not known here.
+    sent_.clear();
+    transfers.push_back({next_.data() + p.info, data + p.info, p.end - p.info});
+    transfers.push_back({chosen, data, ids.size_bytes(), true});
+    return context.upload(transfers);
+  }
   if (grows || next_ != sent_) {
     // A recording notes where things lie; whoever runs it sends them.
     if (context.is_recording()) return sent_.clear();

@@ -22,14 +22,16 @@ class StepPlan {
   const Sequences& sequences(Context& context, std::span<const SequenceRows> sequences,
                              int tile_tokens);
   int tile_count() const noexcept { return tile_count_; }
-  // Both at once; `others` go along.
+  // Both at once; `others` go along. If `chosen` is not null, the ids are there, in page-locked memory, when the device comes to it; `ids`
+  // only says how many.
   void begin(Context& context, std::span<const std::int64_t> ids,
-             std::span<const SequenceRows> sequences, std::span<const Transfer> others);
+             std::span<const SequenceRows> sequences, std::span<const Transfer> others,
+             const std::int64_t* chosen);
 
  private:
   void send(Context& context, std::span<const std::int64_t> ids,
             std::span<const SequenceRows> sequences, int tile_tokens,
-            std::span<const Transfer> others = {});
+            std::span<const Transfer> others = {}, const std::int64_t* chosen = nullptr);
 
   Scratch memory_;
   std::vector<std::byte> sent_, next_;

@@ -83,14 +83,13 @@ bool Generation::wants_prompt_logprobs(const Sequence& sequence) const {
   return config_.prompt_logprobs && sequence.prompt_logprobs.empty();
 }
 
-std::vector<Generation::Next> Generation::choose(const std::vector<Run>& runs,
-                                                 const Tensor& logits) {
-  const Tensor last = last_rows(runs, logits);
-  const TokenIds tokens = choose_tokens(runs, last);
+std::vector<Generation::Next> Generation::choose(const Asked& now) {
+  const std::vector<Run>& runs = now.runs;
+  const TokenIds tokens = choose_tokens(now);
   std::vector<Next> found(runs.size());
   for (std::size_t i = 0; i < runs.size(); ++i) found[i].token = tokens[i];
   if (config_.logprobs) {
-    const std::vector<float> own = log_probabilities(last, 0, tokens);
+    const std::vector<float> own = log_probabilities(now.last, 0, tokens);
     for (std::size_t i = 0; i < runs.size(); ++i) found[i].logprob = own[i];
   }
   std::size_t end = 0;
@@ -100,7 +99,7 @@ std::vector<Generation::Next> Generation::choose(const std::vector<Run>& runs,
     const Sequence& sequence = sequences_[runs[i].index];
     if (!wants_prompt_logprobs(sequence)) continue;
     const auto prompt = std::span(sequence.tokens).first(sequence.prompt_length);
-    found[i].prompt_logprobs = log_probabilities(logits, begin, prompt.subspan(1));
+    found[i].prompt_logprobs = log_probabilities(now.logits, begin, prompt.subspan(1));
     found[i].prompt_logprobs.insert(found[i].prompt_logprobs.begin(),
                                     std::numeric_limits<float>::quiet_NaN());
   }
@@ -125,31 +124,36 @@ Tensor Generation::last_rows(const std::vector<Run>& runs, const Tensor& logits)
   return last;
 }
 
-TokenIds Generation::choose_tokens(const std::vector<Run>& runs, const Tensor& last) {
-  if (has_penalties(config_)) {
-    for (const Run& run : runs) {
-      Sequence& sequence = sequences_[run.index];
-      sequence.used.follow(sequence.tokens, sequence.prompt_length);
-    }
-  }
-  const bool has_processors = std::any_of(runs.begin(), runs.end(), [&](const Run& run) {
-    return static_cast<bool>(sequences_[run.index].processor);
-  });
-  if (last.device() != Device() && !has_processors) {
-    const auto ops = ops_for(last.device());
-    TokenIds tokens = with_idle_memory(*ops, [&] { return choose_on_device(runs, last); });
-    if (!tokens.empty()) return tokens;
-  }
-  const Tensor on_host = last.to(Device());
+TokenIds Generation::choose_tokens(const Asked& now) {
   TokenIds tokens;
-  for (std::size_t i = 0; i < runs.size(); ++i) {
-    tokens.push_back(choose_on_host(runs[i], row_of(on_host, i)));
+  if (!now.choice) {
+    const Tensor on_host = now.last.to(Device());
+    for (std::size_t i = 0; i < now.runs.size(); ++i) {
+      tokens.push_back(choose_on_host(now.runs[i], row_of(on_host, i)));
+    }
+    return tokens;
+  }
+  const std::span<const Chosen> found = now.choice->wait();
+  for (std::size_t i = 0; i < now.runs.size(); ++i) {
+    const Run& run = now.runs[i];
+    tokens.push_back(found[i].column);
+    // Of +inf the largest can still be taken. What is no distribution is complained about in one place.
+    const float largest = found[i].largest;
+    const bool is_choice = is_greedy(config_) ? largest > -kInfinity : std::isfinite(largest);
+    if (is_choice || !sequences_[run.index].finish_reason.empty()) continue;
+    ahead_.reset();
+    tokens.back() = choose_on_host(run, row_of(row_on_host(now.last, i), 0));
   }
   return tokens;
 }
 
-// Only ids leave the device. Empty where it cannot.
-TokenIds Generation::choose_on_device(const std::vector<Run>& runs, const Tensor& last) const {
+// Only ids leave the device. Null where they are chosen on the host.
+std::unique_ptr<Choice> Generation::choose_on_device(const std::vector<Run>& runs,
+                                                     const Tensor& last) {
+  const bool has_processors = std::any_of(runs.begin(), runs.end(), [&](const Run& run) {
+    return static_cast<bool>(sequences_[run.index].processor);
+  });
+  if (last.device() == Device() || has_processors) return nullptr;
   std::vector<double> numbers;
   std::vector<UsedToken> used;
   for (std::size_t i = 0; i < runs.size(); ++i) {
@@ -160,24 +164,13 @@ TokenIds Generation::choose_on_device(const std::vector<Run>& runs, const Tensor
     }
   }
   const auto ops = ops_for(last.device());
-  const Tensor own = used.empty() ? last : last.clone();
-  const Matrix x = matrix_of(own);
-  ops->penalize(x, penalties_of(config_), used);
-  std::vector<Chosen> found(runs.size());
-  if (is_greedy(config_)) {
-    ops->argmax(x, found);
-  } else if (!ops->sample(x, sampling_of(config_, x.cols), numbers, found)) {
-    return {};
-  }
-  TokenIds tokens;
-  for (std::size_t i = 0; i < runs.size(); ++i) {
-    // Of +inf the largest can still be taken. What is no distribution is complained about in one place.
-    const float largest = found[i].largest;
-    const bool is_choice = is_greedy(config_) ? largest > -kInfinity : std::isfinite(largest);
-    tokens.push_back(is_choice ? found[i].column
-                               : choose_on_host(runs[i], row_of(row_on_host(last, i), 0)));
-  }
-  return tokens;
+  return with_idle_memory(*ops, [&] {
+    const Tensor own = used.empty() ? last : last.clone();
+    const Matrix x = matrix_of(own);
+    ops->penalize(x, penalties_of(config_), used);
+    return is_greedy(config_) ? ops->argmax(x)
+                              : ops->sample(x, sampling_of(config_, x.cols), numbers);
+  });
 }
 
 std::int64_t Generation::choose_on_host(const Run& run, Logits logits) const {
@@ -195,8 +188,7 @@ std::int64_t Generation::choose_on_host(const Run& run, Logits logits) const {
 
 // The random number that a run draws with.
 double Generation::number_of(const Run& run) const {
-  const Sequence& sequence = sequences_[run.index];
-  return uniform(seed_, run.index, sequence.tokens.size() - sequence.prompt_length);
+  return uniform(seed_, run.index, run.end - sequences_[run.index].prompt_length);
 }
 
 }  // namespace infinilm

@@ -5,6 +5,7 @@
 
 #include "generate/make_room.hpp"
 #include "generate/random.hpp"
+#include "generate/sampler.hpp"
 #include "generate/sequence.hpp"
 #include "generate/stopping.hpp"
 #include "infinilm/error.hpp"
@@ -121,7 +122,8 @@ std::vector<Generation::Run> Generation::plan() const {
       begin = std::min(held, sequence.tokens.size() - 1);
     }
     if (wants_prompt_logprobs(sequence)) begin = 0;
-    runs.push_back({i, begin, all_rows ? sequence.tokens.size() - begin : 1});
+    const std::size_t end = sequence.tokens.size();
+    runs.push_back({i, begin, end, all_rows ? end - begin : 1});
   }
   return runs;
 }
@@ -140,6 +142,21 @@ Tensor Generation::forward(const std::vector<Run>& runs, Frontend& frontend) {
   return model_->forward_packed(ids, slots, cache, wanted, frontend);
 }
 
+std::unique_ptr<Generation::Asked> Generation::ask(std::vector<Run> runs, Frontend& frontend) {
+  auto now = std::make_unique<Asked>();
+  now->logits = forward(runs, frontend);
+  now->last = last_rows(runs, now->logits);
+  if (has_penalties(config_)) {
+    for (const Run& run : runs) {
+      Sequence& sequence = sequences_[run.index];
+      sequence.used.follow(sequence.tokens, sequence.prompt_length);
+    }
+  }
+  now->choice = choose_on_device(runs, now->last);
+  now->runs = std::move(runs);
+  return now;
+}
+
 void Generation::step(Frontend& frontend) {
   check<Error>(!stepping_, "step() was called from inside of a step of the same generation");
   const Scope scope(stepping_);
@@ -150,10 +167,17 @@ void Generation::step(Frontend& frontend) {
   }
   Rollback rollback(cache_.get());
   try {
-    append(runs, choose(runs, forward(runs, frontend)));
+    std::unique_ptr<Asked> now = take_ahead(runs);
+    if (!now) now = ask(runs, frontend);
+    ahead_ = ask_ahead(*now, frontend);
+    append(now->runs, choose(*now));
   } catch (const OutOfMemory&) {
+    ahead_.reset();
     // Whoever keeps the exception may keep this, too; another step would fill it again.
     if (is_own_cache_) cache_->clear();
+    throw;
+  } catch (...) {
+    ahead_.reset();
     throw;
   }
   rollback.keep();

@@ -3,11 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "generate/used_tokens.hpp"
 #include "infinilm/generate.hpp"
+#include "model/pass_ahead.hpp"
+#include "ops/choice.hpp"
 
 namespace infinilm {
 
@@ -25,7 +28,17 @@ struct Generation::Sequence {
 struct Generation::Run {
   std::size_t index = 0;  // of the sequence, and of its slot in the cache
   std::size_t begin = 0;  // the first token to run; those before are in the cache
+  std::size_t end = 0;    // and the one behind the last: where the next token comes
   std::size_t rows = 0;   // of logits
+};
+
+// A step that was asked for.
+struct Generation::Asked {
+  std::vector<Run> runs;
+  Tensor logits;                    // all rows of the runs
+  Tensor last;                      // [runs, V]: those that the next tokens come from
+  std::unique_ptr<Choice> choice;   // null if they are chosen on the host
+  std::unique_ptr<PassAhead> pass;  // of a step that was asked for before its tokens were known
 };
 
 struct Generation::Next {

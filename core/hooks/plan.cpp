@@ -200,7 +200,15 @@ void HookRunner::keep(Point point, int layer, const Tensor& here, const Tensor& 
 }
 
 void HookRunner::hand_over() {
-  for (Kept& kept : std::exchange(kept_, {})) kept.store->keep(std::move(kept.value));
+  for (Kept& kept : take_kept()) kept.store->keep(std::move(kept.value));
+}
+
+void HookRunner::hand_over(std::vector<Kept> all, std::int64_t step) {
+  for (const auto& [store, value] : all) {
+    StepInfo info = value.step();
+    info.step = step;
+    store->keep({value.name(), value.layer_idx(), value.tensor(), std::move(info)});
+  }
 }
 
 }  // namespace infinilm

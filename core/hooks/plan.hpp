@@ -65,6 +65,8 @@ class HookConnection {
   // May be null.
   const std::shared_ptr<HookRegistry>& registry() const noexcept { return registry_; }
   const std::string& prefix() const noexcept { return scope_->prefix; }
+  // Changes whenever hooks or captures come or go.
+  std::uint64_t generation() const noexcept { return registry_ ? registry_->generation() : 0; }
 
   // The plan for the registrations of now. Warns, once for each registration, about names that match no
   // point of any model that the registry is attached to.
@@ -94,8 +96,16 @@ class HookRunner {
   bool wants_callbacks();
   // Fires the callbacks of `point` and notes what captures keep, in the order of their registration.
   void run(Point point, int layer, const Tensor& tensor);
+  // What a capture is to be given of this pass. Keeps no entry alive: one that was removed hears nothing more.
+  struct Kept {
+    std::shared_ptr<CaptureStore> store;
+    Captured value;
+  };
   // Gives captures what was noted since the last time: they see a pass when it has ended.
   void hand_over();
+  // The same for somebody who does so later, or never.
+  std::vector<Kept> take_kept() { return std::exchange(kept_, {}); }
+  static void hand_over(std::vector<Kept> kept, std::int64_t step);
 
   // From here to thaw() the registrations of now are what counts, whatever becomes of the registry, and captures are given what they
   // keep when the step has ended. False, and nothing changes, if that cannot be: somebody has to see a point before the step goes
@@ -120,12 +130,6 @@ class HookRunner {
     return count_->load(std::memory_order_relaxed) != 0;
 #endif
   }
-  // Keeps no entry alive: one that was removed hears nothing more.
-  struct Kept {
-    std::shared_ptr<CaptureStore> store;
-    Captured value;
-  };
-
   // Calls visit(entry, name) for those that hear a point, and are still there; it must not call out.
   template <class Visit>
   void for_each_entry(Point point, int layer, Visit visit) {

@@ -20,6 +20,7 @@ KvCacheState::Use::Use(KvCacheState& cache) : cache_(cache) {
       !cache.used_.exchange(true),
       "this KV cache is in use by a forward pass that has not ended; give the inner pass (or the "
       "other thread) a cache of its own: model.new_cache()");
+  ++cache_.uses_;
 }
 
 KvCacheState::Use::~Use() {
@@ -75,12 +76,26 @@ std::span<std::byte* const> KvCacheState::reserve(std::size_t slot, std::size_t 
   Slot& s = slots_[slot];
   const std::size_t blocks = block_count(s.tokens.size() + count);
   while (s.blocks.size() < blocks) {
-    std::shared_ptr<Buffer> block = arena_.get_exact(layout_.block_bytes());
-    s.pointers.reserve(s.blocks.size() + 1);
-    s.blocks.push_back(std::move(block));
-    s.pointers.push_back(s.blocks.back()->data());
+    append(s, arena_.get_exact(layout_.block_bytes()));
   }
   return s.pointers;
+}
+
+void KvCacheState::append(Slot& slot, std::shared_ptr<Buffer> block) {
+  slot.pointers.reserve(slot.blocks.size() + 1);
+  slot.blocks.push_back(std::move(block));
+  slot.pointers.push_back(slot.blocks.back()->data());
+}
+
+std::shared_ptr<Buffer> KvCacheState::last_block(std::size_t slot) const {
+  const std::lock_guard lock(mutex_);
+  return at(slot).blocks.back();
+}
+
+void KvCacheState::put_back(std::size_t slot, std::shared_ptr<Buffer> block) {
+  const std::lock_guard lock(mutex_);
+  const Slot& s = at(slot);
+  if (s.blocks.size() < block_count(s.tokens.size() + 1)) append(slots_[slot], std::move(block));
 }
 
 void KvCacheState::commit(std::size_t slot, std::span<const std::int64_t> ids) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -52,8 +53,14 @@ class KvCacheState {
     KvCacheState& cache_;
   };
 
+  // How often it has been used so far.
+  std::uint64_t uses() const noexcept { return uses_; }
+
   // For the pass that holds a Use: room for `count` more tokens, without changing what is held.
   std::span<std::byte* const> reserve(std::size_t slot, std::size_t count);
+  // The block with the last of that room, and, for the one token of a pass that ends in another Use, its way back.
+  std::shared_ptr<Buffer> last_block(std::size_t slot) const;
+  void put_back(std::size_t slot, std::shared_ptr<Buffer> block);
   // The pass has succeeded: `ids` belong to the sequence from now on.
   void commit(std::size_t slot, std::span<const std::int64_t> ids);
 
@@ -64,6 +71,7 @@ class KvCacheState {
     std::vector<std::byte*> pointers;  // to the blocks' memory
   };
   const Slot& at(std::size_t slot) const;
+  static void append(Slot& slot, std::shared_ptr<Buffer> block);
   // Lets go of blocks that hold no tokens.
   void trim(Slot& slot) noexcept;
 
@@ -73,6 +81,7 @@ class KvCacheState {
   mutable std::mutex mutex_;  // guards slots_ against readers on other threads
   std::vector<Slot> slots_;
   std::atomic<bool> used_{false};
+  std::atomic<std::uint64_t> uses_{0};
 };
 
 }  // namespace infinilm

@@ -69,6 +69,12 @@ Tensor Llama::forward(Step& step, std::span<const std::int64_t> logit_rows,
   return body(rope).deliver(shape);
 }
 
+std::optional<Tensor> Llama::forward_ahead(Step& step) const {
+  step.poll();
+  if (!RecordedDecode::takes(step, step.batch.sequences.size())) return std::nullopt;
+  return decode_.run_ahead(step, rotary_);
+}
+
 Activation Llama::run(Step& step, const RopeTables& rope,
                       std::span<const std::int64_t> logit_rows) const {
   Activation x = embed(step);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -39,6 +40,9 @@ class Llama {
   // Runs the rows of `step.batch` and returns the logits of `logit_rows` (indices into T, ascending), [rows, V]
   // on hooks and in the result shaped as `leading` + [V].
   Tensor forward(Step& step, std::span<const std::int64_t> logit_rows, const Shape& leading) const;
+  // The same of one row for each sequence whose ids are not known yet, with logits of each. Empty, and nothing was run, unless the device
+  // has recorded such a step and nobody has to see anything before it has ended.
+  std::optional<Tensor> forward_ahead(Step& step) const;
 
  private:
   // Logits of those rows, [rows, V], before anybody has seen them.

@@ -8,6 +8,7 @@
 #include "model/llama.hpp"
 #include "model/memory_advice.hpp"
 #include "model/parameters.hpp"
+#include "model/pass_ahead.hpp"
 #include "model/save.hpp"
 
 namespace infinilm {
@@ -73,6 +74,23 @@ void pick_logit_rows(Request& request, std::size_t keep) {
   }
 }
 
+// Gives the rows of `request` their places in `cache`, which is in use.
+std::vector<StepSequence> place(Request& request, KvCacheState& cache, const LlamaConfig& config) {
+  request.batch.kv = cache.layout();
+  std::vector<StepSequence> placed;
+  for (std::size_t i = 0; i < request.slots.size(); ++i) {
+    SequenceRows& s = request.batch.sequences[i];
+    const std::size_t slot = request.slots[i];
+    s.past = static_cast<std::int64_t>(cache.length(slot));
+    check(static_cast<std::size_t>(s.past + s.rows) <= config.max_sequence_length(),
+          "a sequence of ", s.past + s.rows, " tokens is longer than the model's limit of ",
+          config.max_sequence_length(), " (max_position_embeddings)");
+    s.blocks = cache.reserve(slot, static_cast<std::size_t>(s.rows));
+    placed.push_back({s.row_begin, s.rows, s.past, static_cast<std::int64_t>(slot)});
+  }
+  return placed;
+}
+
 // Runs `request` on `cache`, which gains its tokens if all goes well. Captures are given what they keep also of a pass that fails, for
 // instance by a callback that has seen enough; but not if memory runs out and it `is_tried_again`.
 Tensor run_step(const Llama& llama, const std::shared_ptr<HookConnection>& hooks,
@@ -83,18 +101,7 @@ Tensor run_step(const Llama& llama, const std::shared_ptr<HookConnection>& hooks
         "this KV cache belongs to another model; make one with model.new_cache()");
   check_ids(request.batch.ids, config.vocab_size);
   const KvCacheState::Use use(cache);
-  request.batch.kv = cache.layout();
-  StepInfo info{step_number, {}};
-  for (std::size_t i = 0; i < request.slots.size(); ++i) {
-    SequenceRows& s = request.batch.sequences[i];
-    const std::size_t slot = request.slots[i];
-    s.past = static_cast<std::int64_t>(cache.length(slot));
-    check(static_cast<std::size_t>(s.past + s.rows) <= config.max_sequence_length(),
-          "a sequence of ", s.past + s.rows, " tokens is longer than the model's limit of ",
-          config.max_sequence_length(), " (max_position_embeddings)");
-    s.blocks = cache.reserve(slot, static_cast<std::size_t>(s.rows));
-    info.sequences.push_back({s.row_begin, s.rows, s.past, static_cast<std::int64_t>(slot)});
-  }
+  StepInfo info{step_number, place(request, cache, config)};
   Step step(llama.ops(), llama.arena(), std::move(request.batch),
             HookRunner(hooks, frontend, std::move(info)), frontend);
   Tensor logits;
@@ -254,6 +261,11 @@ std::shared_ptr<const Llama> LlamaForCausalLM::loaded() const {
   return llama_;
 }
 
+std::shared_ptr<HookConnection> LlamaForCausalLM::connection() const {
+  const std::lock_guard lock(mutex_);
+  return hooks_;
+}
+
 std::pair<std::shared_ptr<HookConnection>, std::int64_t> LlamaForCausalLM::begin_step() {
   const std::lock_guard lock(mutex_);
   return {hooks_, steps_++};
@@ -294,6 +306,62 @@ Tensor LlamaForCausalLM::forward_packed(const std::vector<TokenIds>& ids,
   request.logit_leading = {static_cast<std::int64_t>(request.logit_rows.size())};
   const auto [hooks, number] = begin_step();
   return run(*llama, hooks, number, request, *cache->state(), frontend);
+}
+
+std::unique_ptr<PassAhead> LlamaForCausalLM::forward_ahead(const std::vector<std::size_t>& slots,
+                                                           const std::shared_ptr<KvCache>& cache,
+                                                           Choice& chosen, Frontend& frontend) {
+  auto pass = std::make_unique<PassAhead>();
+  pass->llama = loaded();
+  const Llama& llama = *pass->llama;
+  if (!llama.ops().can_record()) return nullptr;
+  pass->hooks = connection();
+  pass->registrations = pass->hooks->generation();
+  pass->cache = cache->state();
+  pass->slots = slots;
+  Request request;
+  constexpr std::int64_t kUnknown = 0;
+  for (const std::size_t slot : slots) add_sequence(request, &kUnknown, 1, slot);
+  request.batch.leading = {request.batch.rows()};
+  request.batch.chosen = &chosen;
+  try {
+    const KvCacheState::Use use(*pass->cache);
+    pass->uses = pass->cache->uses();
+    StepInfo info{0, place(request, *pass->cache, llama.config())};
+    Step step(llama.ops(), llama.arena(), std::move(request.batch),
+              HookRunner(pass->hooks, frontend, std::move(info)), frontend);
+    std::optional<Tensor> logits = llama.forward_ahead(step);
+    if (!logits) return nullptr;
+    pass->logits = *std::move(logits);
+    pass->kept = step.take_kept();
+    for (const std::size_t slot : slots) pass->blocks.push_back(pass->cache->last_block(slot));
+  } catch (const OutOfMemory&) {
+    return nullptr;  // whoever needs the pass will hear of it
+  }
+  llama.arena().end_step();
+  return pass;
+}
+
+bool LlamaForCausalLM::complete(const PassAhead& pass, const std::vector<std::size_t>& slots,
+                                const TokenIds& ids) {
+  KvCacheState& cache = *pass.cache;
+  const KvCacheState::Use use(cache);
+  std::int64_t number = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const bool would_be_the_same = llama_ == pass.llama && hooks_ == pass.hooks &&
+                                   hooks_->generation() == pass.registrations &&
+                                   cache.uses() == pass.uses + 1;
+    if (!would_be_the_same) return false;
+    number = steps_++;
+  }
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    const auto own = std::find(pass.slots.begin(), pass.slots.end(), slots[i]);
+    cache.put_back(slots[i], pass.blocks[static_cast<std::size_t>(own - pass.slots.begin())]);
+    cache.commit(slots[i], {&ids[i], 1});
+  }
+  HookRunner::hand_over(pass.kept, number);
+  return true;
 }
 
 std::shared_ptr<KvCache> LlamaForCausalLM::new_cache(std::size_t batch_size,
@@ -352,8 +420,7 @@ void LlamaForCausalLM::set_hook_registry(std::shared_ptr<HookRegistry> registry,
 }
 
 std::shared_ptr<HookRegistry> LlamaForCausalLM::hook_registry() const {
-  const std::lock_guard lock(mutex_);
-  return hooks_->registry();
+  return connection()->registry();
 }
 
 std::vector<HookPoint> LlamaForCausalLM::hook_points() const {

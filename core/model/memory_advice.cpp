@@ -9,7 +9,7 @@ namespace infinilm {
 namespace {
 
 // Another way to load the same checkpoint.
-struct Choice {
+struct Alternative {
   const char* text;
   DataType compute;
   Quantization quantization;
@@ -120,9 +120,9 @@ std::string weights_advice(const LlamaConfig& config, const Quantization& quanti
                    " were free before loading");
   }
   bool any = false;
-  for (const Choice& choice : {Choice{"dtype=\"bfloat16\"", DataType::BF16, {}},
-                               Choice{"quantization=\"int8\"", config.dtype, {"int8"}},
-                               Choice{"quantization=\"int4\"", config.dtype, {"int4"}}}) {
+  for (const Alternative& choice : {Alternative{"dtype=\"bfloat16\"", DataType::BF16, {}},
+                                    Alternative{"quantization=\"int8\"", config.dtype, {"int8"}},
+                                    Alternative{"quantization=\"int4\"", config.dtype, {"int4"}}}) {
     const std::size_t nbytes = needed(choice.compute, choice.quantization);
     if (nbytes >= asked) continue;
     text += concat("; ", choice.text, " would need ", bytes_text(nbytes), verdict(nbytes, room));

@@ -45,6 +45,11 @@ struct RecordedDecode::Entry {
     return rows == step.batch.rows() && kv_dtype == step.batch.kv.dtype &&
            std::ranges::equal(captured, step.wanted());
   }
+  // False if there is nothing that could be run for this step.
+  bool replay(Step& step) const {
+    const Batch& batch = step.batch;
+    return recording && step.ops.replay(*recording, batch.ids, batch.sequences, batch.chosen);
+  }
 };
 
 RecordedDecode::RecordedDecode(std::shared_ptr<Ops> ops) : ops_(std::move(ops)) {}
@@ -83,9 +88,7 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
   const Inside inside(step, *e.arena, e.shown);
   if (e.steps == 0) e.angles = step.make(2 * rotary.half());
   const RopeTables rope = rotary.tables(step.ops, step.batch.sequences, e.angles.view());
-  const auto replay = [&] {
-    return e.recording && step.ops.replay(*e.recording, step.batch.ids, step.batch.sequences);
-  };
+  const auto replay = [&] { return e.replay(step); };
   if (!replay()) {
     // What it worked with has moved: it will be there again after the next steps.
     if (e.recording) e.steps = 1;
@@ -98,10 +101,25 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
     if (++e.steps > kStepsBefore) e.recording = step.ops.record(ask);
     if (!replay()) ask();
   }
-  Activation copy(step.own_arena(), step.ops, e.logits.rows(), e.logits.cols());
-  step.ops.copy(e.logits.view(), copy.fresh());
-  step.deliver(e.shown);
-  return copy.deliver({e.logits.rows(), e.logits.cols()});
+  return results(e, step);
+}
+
+std::optional<Tensor> RecordedDecode::run_ahead(Step& step, const RotaryEmbedding& rotary) {
+  const std::shared_ptr<Entry> entry = entry_for(step);
+  const std::lock_guard lock(entry->mutex);
+  if (!entry->recording) return std::nullopt;
+  const Inside inside(step, *entry->arena, entry->shown);
+  rotary.tables(step.ops, step.batch.sequences, entry->angles.view());
+  if (!entry->replay(step)) return std::nullopt;
+  return results(*entry, step);
+}
+
+Tensor RecordedDecode::results(Entry& entry, Step& step) {
+  const Activation& logits = entry.logits;
+  Activation copy(step.own_arena(), step.ops, logits.rows(), logits.cols());
+  step.ops.copy(logits.view(), copy.fresh());
+  step.deliver(entry.shown);
+  return copy.deliver({logits.rows(), logits.cols()});
 }
 
 }  // namespace infinilm

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "model/attention.hpp"
@@ -26,12 +27,16 @@ class RecordedDecode {
   // `body` runs such a step on tables of the device and gives its logits. Returns a copy of them.
   Tensor run(Step& step, const RotaryEmbedding& rotary,
              const std::function<Activation(const RopeTables&)>& body);
+  // The same of a step whose ids are not known yet. Empty, and nothing was run, if there is no recording that suits.
+  std::optional<Tensor> run_ahead(Step& step, const RotaryEmbedding& rotary);
   // Lets go of all recordings, with their memory, that no step uses now.
   void forget();
 
  private:
   struct Entry;
   std::shared_ptr<Entry> entry_for(Step& step);
+  // A copy of what the entry's recording has left, for the step and for captures.
+  static Tensor results(Entry& entry, Step& step);
 
   std::shared_ptr<Ops> ops_;
   std::mutex mutex_;                             // guards entries_

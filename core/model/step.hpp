@@ -21,6 +21,7 @@ struct Batch {
   std::vector<SequenceRows> sequences;
   KvLayout kv;  // of the sequences' blocks
   Shape leading;
+  Choice* chosen = nullptr;  // if not null, it finds the ids, which are not known yet
 
   std::int64_t rows() const noexcept { return static_cast<std::int64_t>(ids.size()); }
   bool is_rectangular() const noexcept { return leading.size() == 2; }
@@ -69,6 +70,7 @@ class Step {
   void deliver(std::span<const Shown> shown);
   // Lets captures see what they keep of this step.
   void hand_over() { hooks_.hand_over(); }
+  std::vector<HookRunner::Kept> take_kept() { return hooks_.take_kept(); }
   Arena& own_arena() noexcept { return own_arena_; }
 
   bool wants(Point point, int layer = -1) { return hooks_.wants(point, layer); }

@@ -18,6 +18,7 @@
 
 #include "base/device_memory.hpp"
 #include "infinilm/tensor.hpp"
+#include "ops/choice.hpp"
 #include "ops/device_limits.hpp"
 #include "ops/sampling.hpp"
 #include "quant/quantized_rows.hpp"
@@ -168,20 +169,18 @@ class Ops : public DeviceMemory {
   virtual void copy_each(std::span<const Matrix> from, std::span<const Matrix> to) {
     for (std::size_t i = 0; i < from.size(); ++i) copy(from[i], to[i]);
   }
-  // Of rows of logits. What is found is the host's, and there on return.
-  // found[r]: the first of the largest of row r.
-  virtual void argmax(Matrix x, std::span<Chosen> found) = 0;
-  // found[r]: the column of row r in which the probabilities of the columns up to it exceed numbers[r] in [0, 1). False, and nothing done:
-  // the caller has to do it from a copy of x.
-  virtual bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
-                      std::span<Chosen> found) {
+  // Of rows of logits, whose memory may be let go on return. Of each row the first of the largest.
+  virtual std::unique_ptr<Choice> argmax(Matrix x) = 0;
+  // Of row r the column in which the probabilities of the columns up to it exceed numbers[r] in [0, 1). Null, and nothing done: the
+  // caller has to do it from a copy of x.
+  virtual std::unique_ptr<Choice> sample(Matrix x, const Sampling& how,
+                                         std::span<const double> numbers) {
     static_cast<void>(x), static_cast<void>(how), static_cast<void>(numbers);
-    static_cast<void>(found);
-    return false;
+    return nullptr;
   }
   // x[u.row, u.id] = penalized(x[u.row, u.id], u.generated, how) for each u of `used`, which names no place twice.
   virtual void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) = 0;
-  // found[r] = ln softmax(x[r])[columns[r]]; NaN where row r is no distribution.
+  // found[r] = ln softmax(x[r])[columns[r]], the host's, and there on return; NaN where row r is no distribution.
   virtual void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
                                  std::span<float> found) = 0;
 
@@ -211,11 +210,13 @@ class Ops : public DeviceMemory {
     static_cast<void>(body);
     return nullptr;
   }
-  // Runs them for these ids and sequences, as many as there were when it was recorded. False: the sequences have outgrown
-  // the recording, and nothing was run.
+  // Runs them for these ids and sequences, as many as there were when it was recorded. If `chosen` is not null, the ids are the columns
+  // that it finds, by now or later, and `ids` only says how many. False: the sequences have outgrown the recording, and nothing was
+  // run.
   virtual bool replay(Recording& recording, std::span<const std::int64_t> ids,
-                      std::span<const SequenceRows> sequences) {
+                      std::span<const SequenceRows> sequences, Choice* chosen) {
     static_cast<void>(recording), static_cast<void>(ids), static_cast<void>(sequences);
+    static_cast<void>(chosen);
     return false;
   }
 };

@@ -287,7 +287,7 @@ class GuardedOps final : public Ops {
     perform([=, this](Ids, Sequences) { cpu_.copy(from, to); });
   }
   std::unique_ptr<DeviceLimits> limits(std::size_t nbytes) override { return cpu_.limits(nbytes); }
-  void argmax(Matrix x, std::span<Chosen> found) override { now()->argmax(x, found); }
+  std::unique_ptr<Choice> argmax(Matrix x) override { return now()->argmax(x); }
   void log_probabilities(Matrix x, std::span<const std::int64_t> columns,
                          std::span<float> found) override {
     now()->log_probabilities(x, columns, found);
@@ -295,14 +295,15 @@ class GuardedOps final : public Ops {
   void penalize(Matrix x, const Penalties& how, std::span<const UsedToken> used) override {
     now()->penalize(x, how, used);
   }
-  bool sample(Matrix x, const Sampling& how, std::span<const double> numbers,
-              std::span<Chosen> found) override {
+  std::unique_ptr<Choice> sample(Matrix x, const Sampling& how,
+                                 std::span<const double> numbers) override {
     const Inside inside;
-    for (std::size_t r = 0; r < found.size(); ++r) {
-      found[r] = sample_row({x.row(static_cast<std::int64_t>(r)), static_cast<std::size_t>(x.cols)},
-                            how, numbers[r]);
+    std::vector<Chosen> found;
+    for (std::int64_t r = 0; r < x.rows; ++r) {
+      found.push_back(sample_row({x.row(r), static_cast<std::size_t>(x.cols)}, how,
+                                 numbers[static_cast<std::size_t>(r)]));
     }
-    return true;
+    return std::make_unique<KnownChoice>(std::move(found));
   }
 
   bool can_record() const override { return true; }
@@ -319,11 +320,15 @@ class GuardedOps final : public Ops {
     return calls;
   }
   // Good for one number of blocks only, so that recordings are seen to grow stale.
-  bool replay(Recording& recorded, Ids ids, Sequences sequences) override {
+  bool replay(Recording& recorded, Ids ids, Sequences sequences, Choice* chosen) override {
     const auto& calls = static_cast<const Calls&>(recorded);
     if (most_blocks(sequences) != calls.most_blocks) return false;
+    std::vector<std::int64_t> own(ids.begin(), ids.end());
+    if (chosen != nullptr) {
+      std::ranges::transform(chosen->wait(), own.begin(), [](const Chosen& c) { return c.column; });
+    }
     const Inside inside;
-    for (const Call& call : calls.list) call(ids, sequences);
+    for (const Call& call : calls.list) call(own, sequences);
     return true;
   }
 

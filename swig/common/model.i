@@ -24,6 +24,8 @@
 %ignore infinilm::LlamaForCausalLM::forward(const Tensor&, const std::shared_ptr<KvCache>&, std::size_t, Frontend&);
 %ignore infinilm::LlamaForCausalLM::forward_packed(const std::vector<TokenIds>&, const std::vector<std::size_t>&,
                                                    const std::shared_ptr<KvCache>&, LogitRows, Frontend&);
+%ignore infinilm::LlamaForCausalLM::forward_ahead;
+%ignore infinilm::LlamaForCausalLM::complete;
 %ignore infinilm::LlamaForCausalLM::save_pretrained(const std::string&, const ProgressCallback&) const;
 %feature("docstring") infinilm::LlamaForCausalLM
     "A Llama-family language model: loads a HuggingFace directory, runs it, and lets one look inside.";

@@ -88,7 +88,7 @@ double microseconds(int calls, Call call) {
   for (int round = 0; round < 9; ++round) {
     const auto start = std::chrono::steady_clock::now();
     for (int again = 0; again < 3; ++again) {
-      if (!ops().replay(*recording, {&id, 1}, {})) throw Error("the recording is stale");
+      if (!ops().replay(*recording, {&id, 1}, {}, nullptr)) throw Error("the recording is stale");
     }
     ops().synchronize();
     const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
@@ -230,11 +230,11 @@ void bench_attention(const std::string& name, std::int64_t sequences, std::int64
 
 // From logits on the device to tokens on the host.
 void bench_choices() {
-  struct Choice {
+  struct Case {
     const char* name;
     Sampling how;
   };
-  const Choice choices[] = {
+  const Case cases[] = {
       {"argmax 128256 and back", {}},
       {"sample 128256 and back", {}},
       {"sample 128256, top_k 50", {0.8, 50, 1.0, 0.0}},
@@ -243,18 +243,15 @@ void bench_choices() {
   };
   for (const std::int64_t rows : {1, 64}) {
     const Floats logits(rows, 128256);
-    std::vector<Chosen> found(static_cast<std::size_t>(rows));
-    const std::vector<double> numbers(found.size(), 0.5);
-    for (const Choice& c : choices) {
+    const std::vector<double> numbers(static_cast<std::size_t>(rows), 0.5);
+    for (const Case& c : cases) {
       if (!is_wanted(c.name)) continue;
       std::vector<double> times;
       for (int i = 0; i < 50; ++i) {
         const auto start = std::chrono::steady_clock::now();
-        if (&c == choices) {
-          ops().argmax(logits.matrix, found);
-        } else {
-          ops().sample(logits.matrix, c.how, numbers, found);
-        }
+        const auto choice =
+            &c == cases ? ops().argmax(logits.matrix) : ops().sample(logits.matrix, c.how, numbers);
+        choice->wait();
         const std::chrono::duration<double, std::micro> took =
             std::chrono::steady_clock::now() - start;
         times.push_back(took.count());

@@ -6,6 +6,27 @@ using namespace cuda_tests;
 
 namespace {
 
+// What a recorded step gives does not depend on how it comes by its ids: from the device, which chooses them before, or from the host.
+void check_ids_that_are_chosen(Ops::Recording& recording, const std::vector<std::int64_t>& ids,
+                               const std::vector<SequenceRows>& sequences, auto check_result) {
+  constexpr std::int64_t kTokens = 50;
+  Floats logits = numbers(static_cast<std::int64_t>(ids.size()) * kTokens, 5);
+  std::vector<Chosen> known;
+  for (std::size_t r = 0; r < ids.size(); ++r) {
+    logits[r * kTokens + static_cast<std::size_t>(ids[r])] = 9.0f;
+    known.push_back({ids[r], 9.0f});
+  }
+  const Numbers on_device(device(), logits, kTokens);
+  const std::vector<std::int64_t> unknown(ids.size(), 0);
+  const auto chosen = device().argmax(on_device.matrix());
+  CHECK(device().replay(recording, unknown, sequences, chosen.get()));
+  check_result();
+  CHECK(chosen->wait().back().column == ids.back());
+  KnownChoice on_host(known);
+  CHECK(device().replay(recording, unknown, sequences, &on_host));
+  check_result();
+}
+
 // A recorded step gives for other ids and other lengths what the operations themselves give.
 template <class Format>
 void check_recording(Format format) {
@@ -50,10 +71,14 @@ void check_recording(Format format) {
   for (int step = 0; step < 3; ++step) {
     for (auto& id : ids) id = (id + 7) % 50;
     for (auto& s : now) s.past += step == 0 ? 0 : 1;  // the last block has room
-    CHECK(ops.replay(*recording, ids, now));
+    CHECK(ops.replay(*recording, ids, now, nullptr));
     const Floats found = y.read();
     body();
-    CHECK(is_close(found, y.read(), 0.0f, "a recorded step"));
+    const Floats expected = y.read();
+    CHECK(is_close(found, expected, 0.0f, "a recorded step"));
+    check_ids_that_are_chosen(*recording, ids, now, [&] {
+      CHECK(is_close(y.read(), expected, 0.0f, "a step whose ids are chosen"));
+    });
   }
 }
 

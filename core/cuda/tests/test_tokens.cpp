@@ -23,8 +23,8 @@ void check_sampling(const Floats& x, std::int64_t cols, const GenerationConfig& 
     for (std::size_t r = 0; r < rows; ++r) draws.push_back(uniform(seed, r, 0));
     if (seed == 3) draws[0] = 0;
     if (seed == 3 && rows > 1) draws[1] = 1 - 0x1p-53;
-    std::vector<Chosen> found(rows);
-    CHECK(device().sample(on_device.matrix(), sampling_of(config), draws, found));
+    const auto choice = device().sample(on_device.matrix(), sampling_of(config), draws);
+    const std::span<const Chosen> found = choice->wait();
     for (std::size_t r = 0; r < rows; ++r) {
       const Logits row(x.data() + static_cast<std::int64_t>(r) * cols,
                        static_cast<std::size_t>(cols));
@@ -47,12 +47,33 @@ TEST(largest) {
   x[6000 + 100] = INFINITY;
   std::fill(x.begin() + 9000, x.end(), -INFINITY);
   const Numbers on_device(device(), x, 3000, 1);
-  std::vector<Chosen> found(4);
-  device().argmax(on_device.matrix(), found);
+  const auto choice = device().argmax(on_device.matrix());
+  const std::span<const Chosen> found = choice->wait();
   CHECK(found[0].column == 17 && found[0].largest == 9.0f);
   CHECK(found[1].column == 2999);
   CHECK(found[2].column == 5 && std::isnan(found[2].largest));
   CHECK(found[3].column == 0);
+}
+
+// The host may ask for more before it looks: each has a place of its own, which serves the next ones later.
+TEST(choices_that_wait_for_one_another) {
+  constexpr std::int64_t kCols = 70, kRows = 300;
+  const Floats x = numbers(kRows * kCols, 2);
+  const Numbers few(device(), Floats(x.begin(), x.begin() + 2 * kCols), kCols),
+      many(device(), x, kCols);
+  for (int turn = 0; turn < 3; ++turn) {
+    const auto first = device().argmax(few.matrix());
+    const auto second = device().argmax(many.matrix());
+    device().argmax(few.matrix().slice(1, 1));  // that nobody waits for
+    const auto third = device().argmax(few.matrix().slice(1, 1));
+    const std::span<const Chosen> found = second->wait();
+    CHECK(found.size() == kRows);
+    for (std::int64_t r = 0; r < kRows; ++r) {
+      const auto row = x.begin() + r * kCols;
+      CHECK(found[static_cast<std::size_t>(r)].column == std::max_element(row, row + kCols) - row);
+    }
+    CHECK(first->wait()[1].column == found[1].column && third->wait()[0].column == found[1].column);
+  }
 }
 
 TEST(sampling) {
@@ -101,15 +122,15 @@ TEST(sampling) {
   odd[103] = INFINITY;
   std::fill_n(odd.begin() + 200, 100, -INFINITY);
   const Numbers on_device(device(), odd, 100);
-  std::vector<Chosen> found(4);
   const std::vector<double> draws(4, 0.5);
   for (const auto& config : configs) {
-    CHECK(device().sample(on_device.matrix(), sampling_of(config), draws, found));
+    const auto choice = device().sample(on_device.matrix(), sampling_of(config), draws);
+    const std::span<const Chosen> found = choice->wait();
     CHECK(std::isnan(found[0].largest) && found[1].largest == INFINITY);
     CHECK(found[2].largest == -INFINITY && std::isfinite(found[3].largest));
   }
   constexpr std::int64_t kTooMany = (std::int64_t{1} << 21) + 1;
-  CHECK(!device().sample({nullptr, 1, kTooMany, kTooMany}, {}, draws, found));
+  CHECK(device().sample({nullptr, 1, kTooMany, kTooMany}, {}, draws) == nullptr);
 }
 
 TEST(log_probabilities) {

@@ -89,17 +89,22 @@ class Generation {
 
  private:
   struct Sequence;
-  struct Run;   ///< a sequence's part in one step
-  struct Next;  ///< what the step found for it
+  struct Run;    ///< a sequence's part in one step
+  struct Asked;  ///< a step on its way
+  struct Next;   ///< what the step found for a sequence
   const Sequence& at(std::size_t i) const;
   void check_cache() const;
   bool wants_prompt_logprobs(const Sequence& sequence) const;
   std::vector<Run> plan() const;
   Tensor forward(const std::vector<Run>& runs, Frontend& frontend);
-  std::vector<Next> choose(const std::vector<Run>& runs, const Tensor& logits);
+  std::unique_ptr<Asked> ask(std::vector<Run> runs, Frontend& frontend);
+  bool may_go_ahead(const Asked& now) const;
+  std::unique_ptr<Asked> ask_ahead(const Asked& now, Frontend& frontend);
+  std::unique_ptr<Asked> take_ahead(const std::vector<Run>& runs);
+  std::vector<Next> choose(const Asked& now);
   Tensor last_rows(const std::vector<Run>& runs, const Tensor& logits) const;
-  TokenIds choose_tokens(const std::vector<Run>& runs, const Tensor& last);
-  TokenIds choose_on_device(const std::vector<Run>& runs, const Tensor& last) const;
+  TokenIds choose_tokens(const Asked& now);
+  std::unique_ptr<Choice> choose_on_device(const std::vector<Run>& runs, const Tensor& last);
   std::int64_t choose_on_host(const Run& run, std::span<const float> logits) const;
   double number_of(const Run& run) const;
   void append(const std::vector<Run>& runs, std::vector<Next> found);
@@ -110,6 +115,7 @@ class Generation {
   std::vector<Sequence> sequences_;
   std::shared_ptr<KvCache> cache_;  ///< null: every step runs whole sequences
   bool is_own_cache_ = false;       ///< nobody else has it
+  std::unique_ptr<Asked> ahead_;    ///< the next step, if the device is at it already
   bool stepping_ = false;
 };
 

@@ -22,6 +22,8 @@ namespace infinilm {
 class Llama;         // the device-free mathematics, core/model
 class KvCacheState;  // core/model/kv_cache.hpp
 class HookConnection;
+class Choice;      // core/ops/choice.hpp
+struct PassAhead;  // core/model/pass_ahead.hpp
 
 /// Keys and values of a batch of sequences, and the ids they belong to. A step that fails leaves it as it was. Belongs
 /// to the model that made it; one forward pass at a time (RuntimeError otherwise).
@@ -97,6 +99,17 @@ class LlamaForCausalLM {
   Tensor forward_packed(const std::vector<TokenIds>& ids, const std::vector<std::size_t>& slots,
                         const std::shared_ptr<KvCache>& cache, LogitRows rows, Frontend& frontend);
 
+  /// For a loop that goes on with what it has chosen, as Generation does: asks the device for the pass of one more token for each of `slots`, those
+  /// that `chosen` finds for the last pass on `cache`, as soon as it has found them. Null where that cannot be; no device but CUDA's can,
+  /// and only if nobody has to see anything before the pass has ended.
+  std::unique_ptr<PassAhead> forward_ahead(const std::vector<std::size_t>& slots,
+                                           const std::shared_ptr<KvCache>& cache, Choice& chosen,
+                                           Frontend& frontend);
+  /// Puts the tokens of a pass, known now, into the cache, those of `slots`, which are among its own, and gives captures what they keep. False,
+  /// and the pass has to be run anew, if since it was asked for the cache was used, weights were loaded, or hooks or captures came or
+  /// went.
+  bool complete(const PassAhead& pass, const std::vector<std::size_t>& slots, const TokenIds& ids);
+
   /// An empty cache. `dtype`: F32, BF16 or I8, by default `kv_cache_dtype()`.
   std::shared_ptr<KvCache> new_cache(std::size_t batch_size = 1,
                                      std::optional<DataType> dtype = std::nullopt) const;
@@ -121,7 +134,8 @@ class LlamaForCausalLM {
   std::vector<HookPoint> hook_points() const;
 
  private:
-  std::shared_ptr<const Llama> loaded() const;  ///< Error if there are no weights yet
+  std::shared_ptr<const Llama> loaded() const;         ///< Error if there are no weights yet
+  std::shared_ptr<HookConnection> connection() const;  ///< the hooks of now
   /// What a forward pass begins with: the hooks of now and its number.
   std::pair<std::shared_ptr<HookConnection>, std::int64_t> begin_step();
 
