@@ -1,17 +1,19 @@
 """Generation asks a CUDA device for the next step before it knows the tokens of this one: nobody can tell.
 
-Skipped, with the reason, where there is no such device. Whether steps are asked for so: core/tests/test_ahead.cpp.
+Skipped, with the reason, where there is no such device. What such a pass is: core/tests/test_ahead.cpp.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from device_pair import IDS, pair
-from devices import needs_cuda
+from devices import IS_GUARDED, needs_cuda
 from infinilm import HookRegistry, LlamaForCausalLM, Tensor, current_step, engine
 from tiny import VOCAB, random_state, tiny_config
 
@@ -26,6 +28,34 @@ def both(run: Callable[[LlamaForCausalLM], Any], **fields: Any) -> Any:
     expected, found = (run(model) for model in pair(**fields))
     assert found == expected
     return found
+
+
+@pytest.mark.skipif(not IS_GUARDED, reason="only the guarded plug-in counts such steps")
+def test_when_steps_are_asked_for_so() -> None:
+    count = ctypes.CDLL(os.environ["INFINILM_CUDA_PLUGIN"]).infinilm_steps_ahead
+    count.restype = ctypes.c_int64
+    _, model = pair(max_position_embeddings=256)
+
+    def steps(new: int, **options: Any) -> int:
+        """Of a generation that finds its steps recorded."""
+        model.generate(IDS, max_new_tokens=new, **options)
+        before = count()
+        model.generate(IDS, max_new_tokens=new, **options)
+        return int(count() - before)
+
+    assert steps(40) == 39  # all but the prompt
+    assert steps(40, **DRAWN) == 39
+    free = model.generate(IDS, max_new_tokens=100)
+    never = next(t for t in range(VOCAB) if t not in free)
+    assert steps(64, eos_token_id=[never]) == 0
+    assert 20 < steps(100, eos_token_id=[never]) < 36
+    for needs_tokens in (
+        {"repetition_penalty": 1.1},
+        {"logprobs": True},
+        {"logits_processor": lambda tokens, logits: None},
+        {"use_cache": False},
+    ):
+        assert steps(40, **needs_tokens) == 0
 
 
 @pytest.mark.parametrize("options", [{}, DRAWN], ids=["greedy", "drawn"])
@@ -110,6 +140,26 @@ def test_captures_between_two_tokens() -> None:
 
     steps = both(run)
     assert len(steps[-1]) > 0
+
+
+@pytest.mark.parametrize("name", ["embed_tokens", "layer1_output", "final_norm", "logits"])
+def test_captures_of_sequences_that_end_one_by_one(name: str) -> None:
+    """A capture sees no row of a sequence that has ended."""
+
+    def run(model: LlamaForCausalLM) -> Any:
+        registry = HookRegistry()
+        model.set_hook_registry(registry)
+        config = engine.GenerationConfig(max_new_tokens=24, eos_token_id=[])
+        generation = engine.Generation(model._engine, PROMPTS, config)
+        with registry.capture(name) as capture:
+            for step in range(24):
+                generation.step()
+                if step in (8, 15):
+                    generation.finish(step % 4, "enough")
+        kept = capture.take()
+        return [(v.step.step, [s.position for s in v.step.sequences], v.tensor.shape) for v in kept]
+
+    both(run)
 
 
 def test_captured_values_are_those_of_the_tokens() -> None:

@@ -23,8 +23,8 @@ struct Found {
 };
 
 // Places that are lent again and again. All that uses them comes one after the other on the context's stream: who gives one back need not wait
-// for what is on its way into it. Made as a shared pointer: what was lent keeps it alive.
-class Choices : public std::enable_shared_from_this<Choices> {
+// for what is on its way into it.
+class Choices {
  public:
   struct Place {
     std::size_t rows = 0;
@@ -41,6 +41,7 @@ class Choices : public std::enable_shared_from_this<Choices> {
 
   // Under Context::Use.
   Place take(std::size_t rows);
+  // On any thread.
   void give(const Place& place) noexcept;
   Context& context() noexcept { return *context_; }
 
@@ -55,11 +56,11 @@ class Choices : public std::enable_shared_from_this<Choices> {
 
 class CudaChoice final : public Choice {
  public:
-  // Under Context::Use, as what follows.
+  // Under Context::Use.
   CudaChoice(std::shared_ptr<Choices> all, std::size_t rows);
   ~CudaChoice() override { all_->give(place_); }
   Found found() const { return place_.parts(); }
-  // All kernels that find it have been asked for.
+  // Under Context::Use: all kernels that find it have been asked for.
   void asked();
 
   // Without Context::Use: others go on meanwhile.

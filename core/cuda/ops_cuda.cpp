@@ -401,8 +401,8 @@ bool OpsCuda::replay(Recording& recording, std::span<const std::int64_t> ids,
                      std::span<const SequenceRows> sequences, Choice* chosen) {
   const std::int64_t* columns = nullptr;
   std::vector<std::int64_t> known;
-  if (const auto* own = dynamic_cast<CudaChoice*>(chosen);
-      own != nullptr && ids.size_bytes() <= kSmallCopy) {
+  if (const auto* own = dynamic_cast<CudaChoice*>(chosen)) {
+    if (ids.size_bytes() > kSmallCopy) return false;  // the host would have to wait for them
     columns = own->found().columns;
   } else if (chosen != nullptr) {
     for (const Chosen& c : chosen->wait()) known.push_back(c.column);

@@ -10,8 +10,8 @@
 namespace infinilm {
 namespace {
 
-// Where a token may end everything, the step after it is in vain: so many tokens make it likely that more will come, and such a step a
-// small part of all.
+// Where a token may end everything, the step after it is in vain. After so many it is likely that more will come, and such a step is
+// a small part of all.
 constexpr std::size_t kTokensBefore = 64;
 
 }  // namespace
@@ -57,6 +57,7 @@ std::unique_ptr<Generation::Asked> Generation::take_ahead(const std::vector<Run>
   std::vector<std::size_t> slots;
   TokenIds ids;
   for (const Run& run : runs) {
+    if (run.begin + 1 != run.end) return nullptr;  // another thread has cut the cache
     slots.push_back(run.index);
     ids.push_back(sequences_[run.index].tokens.back());
   }

@@ -198,6 +198,7 @@ void Generation::append(const std::vector<Run>& runs, std::vector<Next> found) {
     sequence.finish_reason =
         reason_to_stop(config_, next.token, sequence.tokens.size(), sequence.limit);
   }
+  if (done()) ahead_.reset();
 }
 
 bool Generation::done() const {
@@ -222,6 +223,7 @@ const std::string& Generation::finish_reason(std::size_t i) const { return at(i)
 void Generation::finish(std::size_t i, const std::string& reason) {
   check(!reason.empty(), "expected a reason to finish, found an empty text");
   if (at(i).finish_reason.empty()) sequences_[i].finish_reason = reason;
+  if (done()) ahead_.reset();
 }
 
 }  // namespace infinilm

@@ -311,13 +311,22 @@ Tensor LlamaForCausalLM::forward_packed(const std::vector<TokenIds>& ids,
 std::unique_ptr<PassAhead> LlamaForCausalLM::forward_ahead(const std::vector<std::size_t>& slots,
                                                            const std::shared_ptr<KvCache>& cache,
                                                            Choice& chosen, Frontend& frontend) {
+  const auto llama = loaded();
+  const auto hooks = connection();
+  KvCacheState& state = *cache->state();
+  if (!llama->ops().can_record() || state.owner() != llama->identity()) return nullptr;
+  std::optional<KvCacheState::Use> use;
+  try {
+    use.emplace(state);
+  } catch (const Error&) {
+    return nullptr;  // somebody else is at it: whoever needs the pass will see
+  }
   auto pass = std::make_unique<PassAhead>();
-  pass->llama = loaded();
-  const Llama& llama = *pass->llama;
-  if (!llama.ops().can_record()) return nullptr;
-  pass->hooks = connection();
-  pass->registrations = pass->hooks->generation();
+  pass->llama = llama;
+  pass->hooks = hooks;
+  pass->registrations = hooks->generation();
   pass->cache = cache->state();
+  pass->uses = state.uses();
   pass->slots = slots;
   Request request;
   constexpr std::int64_t kUnknown = 0;
@@ -325,31 +334,31 @@ std::unique_ptr<PassAhead> LlamaForCausalLM::forward_ahead(const std::vector<std
   request.batch.leading = {request.batch.rows()};
   request.batch.chosen = &chosen;
   try {
-    const KvCacheState::Use use(*pass->cache);
-    pass->uses = pass->cache->uses();
-    StepInfo info{0, place(request, *pass->cache, llama.config())};
-    Step step(llama.ops(), llama.arena(), std::move(request.batch),
-              HookRunner(pass->hooks, frontend, std::move(info)), frontend);
-    std::optional<Tensor> logits = llama.forward_ahead(step);
+    StepInfo info{0, place(request, state, llama->config())};
+    Step step(llama->ops(), llama->arena(), std::move(request.batch),
+              HookRunner(hooks, frontend, std::move(info)), frontend);
+    std::optional<Tensor> logits = llama->forward_ahead(step);
     if (!logits) return nullptr;
     pass->logits = *std::move(logits);
     pass->kept = step.take_kept();
-    for (const std::size_t slot : slots) pass->blocks.push_back(pass->cache->last_block(slot));
+    for (const std::size_t slot : slots) pass->blocks.push_back(state.last_block(slot));
   } catch (const OutOfMemory&) {
     return nullptr;  // whoever needs the pass will hear of it
   }
-  llama.arena().end_step();
+  llama->arena().end_step();
   return pass;
 }
 
 bool LlamaForCausalLM::complete(const PassAhead& pass, const std::vector<std::size_t>& slots,
                                 const TokenIds& ids) {
+  const bool is_seen_whole = slots.size() == pass.slots.size();
+  if (!is_seen_whole && !pass.kept.empty()) return false;
   KvCacheState& cache = *pass.cache;
   const KvCacheState::Use use(cache);
   std::int64_t number = 0;
   {
     const std::lock_guard lock(mutex_);
-    const bool would_be_the_same = llama_ == pass.llama && hooks_ == pass.hooks &&
+    const bool would_be_the_same = llama_ == pass.llama.lock() && hooks_ == pass.hooks.lock() &&
                                    hooks_->generation() == pass.registrations &&
                                    cache.uses() == pass.uses + 1;
     if (!would_be_the_same) return false;

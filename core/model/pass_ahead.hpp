@@ -15,10 +15,10 @@
 namespace infinilm {
 
 // Made by LlamaForCausalLM::forward_ahead and ended by LlamaForCausalLM::complete. One that is dropped has left no trace: what it
-// wrote lies behind the ends of the cache's sequences.
+// wrote lies behind the ends of the cache's sequences. It holds neither weights nor hooks: without them it is outdated.
 struct PassAhead {
-  std::shared_ptr<const Llama> llama;
-  std::shared_ptr<HookConnection> hooks;
+  std::weak_ptr<const Llama> llama;
+  std::weak_ptr<HookConnection> hooks;
   std::uint64_t registrations = 0;  // the registry's generation
   std::shared_ptr<KvCacheState> cache;
   std::uint64_t uses = 0;  // of the cache, this one included

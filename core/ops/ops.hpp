@@ -211,8 +211,8 @@ class Ops : public DeviceMemory {
     return nullptr;
   }
   // Runs them for these ids and sequences, as many as there were when it was recorded. If `chosen` is not null, the ids are the columns
-  // that it finds, by now or later, and `ids` only says how many. False: the sequences have outgrown the recording, and nothing was
-  // run.
+  // that it finds, by now or later, and `ids` only says how many. False, and nothing was run: the sequences have outgrown the
+  // recording, or there are more ids than can be taken from there.
   virtual bool replay(Recording& recording, std::span<const std::int64_t> ids,
                       std::span<const SequenceRows> sequences, Choice* chosen) {
     static_cast<void>(recording), static_cast<void>(ids), static_cast<void>(sequences);

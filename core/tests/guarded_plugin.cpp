@@ -139,6 +139,9 @@ using Ids = std::span<const std::int64_t>;
 using Sequences = std::span<const SequenceRows>;
 using Call = std::function<void(Ids, Sequences)>;
 
+// Steps that were run before the host knew their ids.
+std::atomic<std::int64_t> steps_ahead = 0;
+
 struct Calls final : Ops::Recording {
   std::vector<Call> list;
   std::size_t most_blocks = 0;
@@ -325,6 +328,7 @@ class GuardedOps final : public Ops {
     if (most_blocks(sequences) != calls.most_blocks) return false;
     std::vector<std::int64_t> own(ids.begin(), ids.end());
     if (chosen != nullptr) {
+      ++steps_ahead;
       std::ranges::transform(chosen->wait(), own.begin(), [](const Chosen& c) { return c.column; });
     }
     const Inside inside;
@@ -395,4 +399,8 @@ std::shared_ptr<DeviceMemory> device_memory(const Device& device) {
 
 extern "C" [[gnu::visibility("default")]] const infinilm::CudaPlugin* infinilm_cuda_plugin() {
   return &infinilm::kPlugin;
+}
+// So far, for tests.
+extern "C" [[gnu::visibility("default")]] std::int64_t infinilm_steps_ahead() {
+  return infinilm::steps_ahead;
 }

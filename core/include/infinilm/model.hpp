@@ -107,7 +107,7 @@ class LlamaForCausalLM {
                                            Frontend& frontend);
   /// Puts the tokens of a pass, known now, into the cache, those of `slots`, which are among its own, and gives captures what they keep. False,
   /// and the pass has to be run anew, if since it was asked for the cache was used, weights were loaded, or hooks or captures came or
-  /// went.
+  /// went, and if captures would see rows of other slots.
   bool complete(const PassAhead& pass, const std::vector<std::size_t>& slots, const TokenIds& ids);
 
   /// An empty cache. `dtype`: F32, BF16 or I8, by default `kv_cache_dtype()`.
