@@ -58,7 +58,7 @@ inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulation {
 
-inline constexpr std::size_t kStack = 128 * 1024;
+inline constexpr std::size_t kStack = 128 * 1024, kMostThreads = 1024;
 inline constexpr std::size_t kSharedLimit = 227 * 1024;
 // Of the device that is emulated; INFINILM_EMULATED_SHARED: in KiB.
 inline std::size_t shared_limit() {
@@ -74,10 +74,10 @@ struct Fiber {
   bool started = false;
   std::unique_ptr<std::byte[]> stack;
   dim3 thread;
-  int waits =
-      0;  // 0: runs; 1: for its block; 2: for its warp; 3: has ended; 4: until something holds
   std::function<bool()> until;
 };
+
+enum Waits : unsigned char { kRuns, kForBlock, kForWarp, kHasEnded, kUntil };
 
 struct Warp {
   int live = 0, arrived = 0;
@@ -90,7 +90,10 @@ struct Place {
 };
 
 struct Block {
-  std::vector<Fiber> fibers;
+  std::deque<Fiber>
+      fibers;  // as many as any block had: to make one takes longer than to run it again
+  std::size_t threads = 0;  // that this one has
+  Waits waits[kMostThreads];
   std::vector<Warp> warps;
   Place places[16];
   jmp_buf scheduler;
@@ -109,52 +112,49 @@ inline void* dynamic_shared() { return block().shared; }
 inline std::size_t lane() { return block().current % 32; }
 inline Warp& warp() { return block().warps[block().current / 32]; }
 
-inline void yield() {
+[[gnu::noinline]] inline void yield() {
   Block& b = block();
   if (_setjmp(b.fibers[b.current].point) == 0) _longjmp(b.scheduler, 1);
 }
 
-inline void resume(Block& b) {
-  Fiber& f = b.fibers[b.current];
-  threadIdx = f.thread;
+// Goes on with a fiber until it yields.
+[[gnu::noinline]] inline void resume(Block& b, Fiber& f) {
   if (_setjmp(b.scheduler) != 0) return;
   if (f.started) _longjmp(f.point, 1);
   f.started = true;
   setcontext(&f.context);
 }
 
-inline void release(Block& b, std::size_t begin, std::size_t end, int kind) {
-  for (std::size_t i = begin; i < end; ++i) {
-    if (b.fibers[i].waits == kind) b.fibers[i].waits = 0;
-  }
+inline void release(Block& b, std::size_t begin, std::size_t end, Waits kind) {
+  std::replace(b.waits + begin, b.waits + end, kind, kRuns);
 }
 
 inline void release_if_all(Block& b, std::size_t w) {
   if (b.live > 0 && b.arrived == b.live) {
     b.arrived = 0;
-    release(b, 0, b.fibers.size(), 1);
+    release(b, 0, b.threads, kForBlock);
   }
   Warp& warp = b.warps[w];
   if (warp.live > 0 && warp.arrived == warp.live) {
     warp.arrived = 0;
-    release(b, w * 32, std::min(w * 32 + 32, b.fibers.size()), 2);
+    release(b, w * 32, std::min(w * 32 + 32, b.threads), kForWarp);
   }
 }
 
-inline void wait(int kind) {
+inline void wait(Waits kind) {
   Block& b = block();
   const std::size_t w = b.current / 32;
-  ++(kind == 1 ? b.arrived : b.warps[w].arrived);
-  b.fibers[b.current].waits = kind;
+  ++(kind == kForBlock ? b.arrived : b.warps[w].arrived);
+  b.waits[b.current] = kind;
   release_if_all(b, w);
-  if (b.fibers[b.current].waits != 0) yield();
+  if (b.waits[b.current] != kRuns) yield();
 }
 
 inline void wait_until(std::function<bool()> holds) {
   if (holds()) return;
-  Fiber& f = block().fibers[block().current];
-  f.until = std::move(holds);
-  f.waits = 4;
+  Block& b = block();
+  b.fibers[b.current].until = std::move(holds);
+  b.waits[b.current] = kUntil;
   yield();
 }
 
@@ -190,18 +190,31 @@ inline void meet(int index, int threads, bool waits) {
 
 inline void enter() {
   Block& b = block();
-  b.body();
-  const std::size_t w = b.current / 32;
-  b.fibers[b.current].waits = 3;
-  --b.live;
-  --b.warps[w].live;
-  release_if_all(b, w);
-  yield();
+  for (;;) {  // a thread of one block after the other
+    b.body();
+    const std::size_t w = b.current / 32;
+    b.waits[b.current] = kHasEnded;
+    --b.live;
+    --b.warps[w].live;
+    release_if_all(b, w);
+    yield();
+  }
+}
+
+// `number`: stacks that began alike within their pages would share lines of the CPU's first cache.
+inline void make_fiber(Fiber& f, std::size_t number) {
+  f.stack = std::make_unique<std::byte[]>(kStack);
+  getcontext(&f.context);
+  f.context.uc_stack.ss_sp = f.stack.get();
+  f.context.uc_stack.ss_size = kStack - number * 448 % 4096;
+  f.context.uc_link = nullptr;
+  makecontext(&f.context, reinterpret_cast<void (*)()>(enter), 0);
 }
 
 inline void start_fibers(Block& b, dim3 threads) {
   const std::size_t count = std::size_t{threads.x} * threads.y * threads.z;
-  b.fibers.resize(count);
+  b.threads = count;
+  while (b.fibers.size() < count) make_fiber(b.fibers.emplace_back(), b.fibers.size());
   b.warps.resize((count + 31) / 32);
   for (Warp& w : b.warps) w.live = w.arrived = 0;
   std::fill(std::begin(b.places), std::end(b.places), Place{});
@@ -209,28 +222,25 @@ inline void start_fibers(Block& b, dim3 threads) {
   b.arrived = 0;
   for (std::size_t i = 0; i < count; ++i) {
     Fiber& f = b.fibers[i];
-    if (!f.stack) f.stack = std::make_unique<std::byte[]>(kStack);
     f.thread =
         dim3(static_cast<unsigned>(i % threads.x), static_cast<unsigned>(i / threads.x % threads.y),
              static_cast<unsigned>(i / threads.x / threads.y));
-    f.waits = 0;
-    f.started = false;
+    b.waits[i] = kRuns;
     ++b.warps[i / 32].live;
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = f.stack.get();
-    f.context.uc_stack.ss_size = kStack;
-    f.context.uc_link = nullptr;
-    makecontext(&f.context, reinterpret_cast<void (*)()>(enter), 0);
   }
 }
 
-// 0, 1, …, in another order each time, so that a barrier that is missing shows. The same in every run.
-inline std::vector<std::size_t> some_order(std::size_t count) {
-  static std::mt19937 engine(1);
-  std::vector<std::size_t> order(count);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::shuffle(order.begin(), order.end(), engine);
-  return order;
+// Calls use(0), use(1), …, in another order each time, so that a barrier that is missing shows. The same in every run.
+template <class Use>
+void in_some_order(std::size_t count, Use use) {
+  static std::minstd_rand engine(1);
+  std::size_t at = engine() % count, step = engine() % count;
+  while (std::gcd(step, count) != 1) step = (step + 1) % count;
+  for (std::size_t i = 0; i < count; ++i) {
+    use(at);
+    at += step;
+    if (at >= count) at -= count;
+  }
 }
 
 inline void run_block(dim3 threads) {
@@ -239,14 +249,17 @@ inline void run_block(dim3 threads) {
   start_fibers(b, threads);
   while (b.live > 0) {
     bool ran = false;
-    for (const std::size_t fiber : some_order(b.fibers.size())) {
+    in_some_order(b.threads, [&](std::size_t fiber) {
+      Waits& waits = b.waits[fiber];
+      if (waits != kRuns && waits != kUntil) return;
       b.current = fiber;
       Fiber& f = b.fibers[fiber];
-      if (f.waits == 4 && f.until()) f.waits = 0;
-      if (f.waits != 0) continue;
+      if (waits == kUntil && !f.until()) return;
+      waits = kRuns;
       ran = true;
-      resume(b);
-    }
+      threadIdx = f.thread;
+      resume(b, f);
+    });
     if (!ran) std::abort();  // a deadlock: not all threads came to a barrier
   }
 }
@@ -257,11 +270,11 @@ inline void run_grid(dim3 grid, dim3 threads, std::size_t shared, std::function<
   block().body = std::move(body);
   gridDim = grid;
   blockDim = threads;
-  for (const std::size_t i : some_order(std::size_t{grid.x} * grid.y * grid.z)) {
+  in_some_order(std::size_t{grid.x} * grid.y * grid.z, [&](std::size_t i) {
     const auto at = static_cast<unsigned>(i);
     blockIdx = dim3(at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y);
     run_block(threads);
-  }
+  });
 }
 
 // Every lane gives a value and sees those of its warp.
@@ -269,20 +282,20 @@ template <class T, class Read>
 auto exchange(const T& value, Read read) {
   static_assert(sizeof(T) <= 64);
   std::memcpy(warp().slots[lane()], &value, sizeof value);
-  wait(2);
+  wait(kForWarp);
   auto result = read([](std::size_t l) {
     T other;
     std::memcpy(&other, warp().slots[l], sizeof other);
     return other;
   });
-  wait(2);
+  wait(kForWarp);
   return result;
 }
 
 }  // namespace emulation
 
-inline void __syncthreads() { emulation::wait(1); }
-inline void __syncwarp() { emulation::wait(2); }
+inline void __syncthreads() { emulation::wait(emulation::kForBlock); }
+inline void __syncwarp() { emulation::wait(emulation::kForWarp); }
 inline void __threadfence() {}
 
 template <class T>
