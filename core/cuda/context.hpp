@@ -66,8 +66,7 @@ struct Transfer {
   const void* from;
   void* to;
   std::size_t nbytes;
-  bool by_device =
-      false;  // it is read by the device itself, in its turn: page-locked memory of a few words
+  bool by_device = false;  // page-locked memory of a few words, read by the device in its turn
 };
 
 // Partial results of blocks of threads that share a piece of work, and how many have come.

@@ -83,7 +83,7 @@ bool Generation::wants_prompt_logprobs(const Sequence& sequence) const {
   return config_.prompt_logprobs && sequence.prompt_logprobs.empty();
 }
 
-std::vector<Generation::Next> Generation::choose(const Asked& now) {
+std::vector<Generation::Next> Generation::choose(const Asked& now) const {
   const std::vector<Run>& runs = now.runs;
   const TokenIds tokens = choose_tokens(now);
   std::vector<Next> found(runs.size());
@@ -124,7 +124,7 @@ Tensor Generation::last_rows(const std::vector<Run>& runs, const Tensor& logits)
   return last;
 }
 
-TokenIds Generation::choose_tokens(const Asked& now) {
+TokenIds Generation::choose_tokens(const Asked& now) const {
   TokenIds tokens;
   if (!now.choice) {
     const Tensor on_host = now.last.to(Device());
@@ -137,19 +137,18 @@ TokenIds Generation::choose_tokens(const Asked& now) {
   for (std::size_t i = 0; i < now.runs.size(); ++i) {
     const Run& run = now.runs[i];
     tokens.push_back(found[i].column);
-    // Of +inf the largest can still be taken. What is no distribution is complained about in one place.
+    // Of +inf the largest can still be taken. What is no distribution is complained about in one place, by an exception.
     const float largest = found[i].largest;
     const bool is_choice = is_greedy(config_) ? largest > -kInfinity : std::isfinite(largest);
     if (is_choice || !sequences_[run.index].finish_reason.empty()) continue;
-    ahead_.reset();
-    tokens.back() = choose_on_host(run, row_of(row_on_host(now.last, i), 0));
+    choose_on_host(run, row_of(row_on_host(now.last, i), 0));
   }
   return tokens;
 }
 
 // Only ids leave the device. Null where they are chosen on the host.
 std::unique_ptr<Choice> Generation::choose_on_device(const std::vector<Run>& runs,
-                                                     const Tensor& last) {
+                                                     const Tensor& last) const {
   const bool has_processors = std::any_of(runs.begin(), runs.end(), [&](const Run& run) {
     return static_cast<bool>(sequences_[run.index].processor);
   });

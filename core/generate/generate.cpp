@@ -169,15 +169,12 @@ void Generation::step(Frontend& frontend) {
   try {
     std::unique_ptr<Asked> now = take_ahead(runs);
     if (!now) now = ask(runs, frontend);
-    ahead_ = ask_ahead(*now, frontend);
+    std::unique_ptr<Asked> next = ask_ahead(*now, frontend);
     append(now->runs, choose(*now));
+    if (!done()) ahead_ = std::move(next);
   } catch (const OutOfMemory&) {
-    ahead_.reset();
     // Whoever keeps the exception may keep this, too; another step would fill it again.
     if (is_own_cache_) cache_->clear();
-    throw;
-  } catch (...) {
-    ahead_.reset();
     throw;
   }
   rollback.keep();
@@ -198,7 +195,6 @@ void Generation::append(const std::vector<Run>& runs, std::vector<Next> found) {
     sequence.finish_reason =
         reason_to_stop(config_, next.token, sequence.tokens.size(), sequence.limit);
   }
-  if (done()) ahead_.reset();
 }
 
 bool Generation::done() const {

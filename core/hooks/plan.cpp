@@ -199,10 +199,6 @@ void HookRunner::keep(Point point, int layer, const Tensor& here, const Tensor& 
                  });
 }
 
-void HookRunner::hand_over() {
-  for (Kept& kept : take_kept()) kept.store->keep(std::move(kept.value));
-}
-
 void HookRunner::hand_over(std::vector<Kept> all, std::int64_t step) {
   for (const auto& [store, value] : all) {
     StepInfo info = value.step();

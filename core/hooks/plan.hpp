@@ -102,7 +102,7 @@ class HookRunner {
     Captured value;
   };
   // Gives captures what was noted since the last time: they see a pass when it has ended.
-  void hand_over();
+  void hand_over() { hand_over(take_kept(), info_.step); }
   // The same for somebody who does so later, or never.
   std::vector<Kept> take_kept() { return std::exchange(kept_, {}); }
   static void hand_over(std::vector<Kept> kept, std::int64_t step);

@@ -88,8 +88,7 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
   const Inside inside(step, *e.arena, e.shown);
   if (e.steps == 0) e.angles = step.make(2 * rotary.half());
   const RopeTables rope = rotary.tables(step.ops, step.batch.sequences, e.angles.view());
-  const auto replay = [&] { return e.replay(step); };
-  if (!replay()) {
+  if (!e.replay(step)) {
     // What it worked with has moved: it will be there again after the next steps.
     if (e.recording) e.steps = 1;
     e.recording.reset();
@@ -99,7 +98,7 @@ Tensor RecordedDecode::run(Step& step, const RotaryEmbedding& rotary,
       e.logits = body(rope);
     };
     if (++e.steps > kStepsBefore) e.recording = step.ops.record(ask);
-    if (!replay()) ask();
+    if (!e.replay(step)) ask();
   }
   return results(e, step);
 }

@@ -90,8 +90,8 @@ struct Place {
 };
 
 struct Block {
-  std::deque<Fiber>
-      fibers;  // as many as any block had: to make one takes longer than to run it again
+  // As many as any block had: to make one takes longer than to run it again.
+  std::deque<Fiber> fibers;
   std::size_t threads = 0;  // that this one has
   Waits waits[kMostThreads];
   std::vector<Warp> warps;
@@ -214,7 +214,10 @@ inline void make_fiber(Fiber& f, std::size_t number) {
 inline void start_fibers(Block& b, dim3 threads) {
   const std::size_t count = std::size_t{threads.x} * threads.y * threads.z;
   b.threads = count;
-  while (b.fibers.size() < count) make_fiber(b.fibers.emplace_back(), b.fibers.size());
+  while (b.fibers.size() < count) {
+    const std::size_t number = b.fibers.size();
+    make_fiber(b.fibers.emplace_back(), number);
+  }
   b.warps.resize((count + 31) / 32);
   for (Warp& w : b.warps) w.live = w.arrived = 0;
   std::fill(std::begin(b.places), std::end(b.places), Place{});
@@ -267,6 +270,7 @@ inline void run_block(dim3 threads) {
 inline void run_grid(dim3 grid, dim3 threads, std::size_t shared, std::function<void()> body) {
   constexpr unsigned kMostBlocks = 65535;
   if (shared > shared_limit() || grid.y > kMostBlocks || grid.z > kMostBlocks) std::abort();
+  if (std::size_t{threads.x} * threads.y * threads.z > kMostThreads) std::abort();
   block().body = std::move(body);
   gridDim = grid;
   blockDim = threads;

@@ -101,10 +101,10 @@ class Generation {
   bool may_go_ahead(const Asked& now) const;
   std::unique_ptr<Asked> ask_ahead(const Asked& now, Frontend& frontend);
   std::unique_ptr<Asked> take_ahead(const std::vector<Run>& runs);
-  std::vector<Next> choose(const Asked& now);
+  std::vector<Next> choose(const Asked& now) const;
   Tensor last_rows(const std::vector<Run>& runs, const Tensor& logits) const;
-  TokenIds choose_tokens(const Asked& now);
-  std::unique_ptr<Choice> choose_on_device(const std::vector<Run>& runs, const Tensor& last);
+  TokenIds choose_tokens(const Asked& now) const;
+  std::unique_ptr<Choice> choose_on_device(const std::vector<Run>& runs, const Tensor& last) const;
   std::int64_t choose_on_host(const Run& run, std::span<const float> logits) const;
   double number_of(const Run& run) const;
   void append(const std::vector<Run>& runs, std::vector<Next> found);
