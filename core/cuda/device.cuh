@@ -72,10 +72,12 @@ __device__ __forceinline__ unsigned shared_address(const void* p) {
 // come along.
 __device__ __forceinline__ int uniform(int x) { return __shfl_sync(kAll, x, 0); }
 
-// Some 0.6 microseconds, where launches overlap.
-__device__ __forceinline__ void linger() {
+// For up to twice so many nanoseconds, where launches overlap.
+__device__ __forceinline__ void pause(unsigned nanoseconds) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  __nanosleep(600);
+  __nanosleep(nanoseconds);
+#else
+  static_cast<void>(nanoseconds);
 #endif
 }
 
@@ -373,15 +375,31 @@ inline constexpr float kBitsOfE = 1.44269504f;  // log2(e)
 // e^x through 2^x: 2 ulp, and 0 for -inf.
 __device__ __forceinline__ float power(float x) { return exp2f(x * kBitsOfE); }
 
+// ---- within two units of the last place, without what other ways do for numbers near the ends of their range: 0 for y beyond 2^126
+__device__ __forceinline__ float quotient(float x, float y) {
+#if defined(__CUDA_ARCH__)
+  return __fdividef(x, y);
+#else
+  return x / y;
+#endif
+}
+__device__ __forceinline__ float inverse_root(float x) {
+#if defined(__CUDA_ARCH__)
+  return rsqrtf(x);
+#else
+  return 1.0f / sqrtf(x);
+#endif
+}
+
 // ---- activations, as on the CPU
 __device__ __forceinline__ float activate(float x, int act) {
   switch (act) {
     case 0:  // silu
-      return x / (1.0f + expf(-x));
+      return quotient(x, 1.0f + expf(-x));
     case 1:  // gelu, by the complementary error function: no cancellation for negative x
       return 0.5f * fmaxf(x, -1e30f) * erfcf(-0.70710678f * x);
     case 2:  // x/2 (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3)
-      return x / (1.0f + expf(-1.5957691216f * (x + 0.044715f * x * x * x)));
+      return quotient(x, 1.0f + expf(-1.5957691216f * (x + 0.044715f * x * x * x)));
     default:  // relu; NaN stays NaN
       return x < 0.0f ? 0.0f : x;
   }

@@ -21,6 +21,12 @@ __device__ __forceinline__ int digits_place(int column, int digit) {
   return column / kChunkOfDigits * 128 + digit * 64 + t * 16 + piece * 8;
 }
 
+// Where one of eight neighbouring columns is among them, as gather_digits has them.
+template <Layout kLayout>
+__device__ __forceinline__ int place_of_eight(int column) {
+  return kLayout == Layout::Q4 ? column % 4 * 2 + column / 4 : column;
+}
+
 // Of eight neighbouring columns.
 struct Digits {
   uint2 high, low;
@@ -57,21 +63,22 @@ __device__ __forceinline__ PowerOfTwo scale_for(float largest) {
   return {__uint_as_float(biased << 23), __uint_as_float((254u - biased) << 23)};
 }
 
+// Added to this, a number of less than 2^22 is rounded to a whole one, which is in the lowest bits as it is.
+inline constexpr float kWhole = 12582912.0f;
+inline constexpr unsigned kWholeBits = 0x4b400000u;
+
 // Eight columns of a row, by lanes that have neighbouring ones; all lanes of a warp at once. True where `note` is to be kept: in one
 // lane of each run of columns. Its scale undoes that codes are taken kCodeStep times; its sum takes time, which not all need.
-template <Layout kLayout, int kRunColumns, bool kWithSum = true>
+template <Layout kLayout, int kScaleColumns, int kRunColumns, bool kWithSum = true>
 __device__ __forceinline__ bool take_digits(const float (&v)[8], Digits& digits, Note& note) {
-  constexpr int kUnitLanes = unit_columns(kLayout) / 8, kRunLanes = kRunColumns / 8;
+  constexpr int kScaleLanes = kScaleColumns / 8, kRunLanes = kRunColumns / 8;
   float largest = larger_size(larger_size(larger_size(v[0], v[1]), larger_size(v[2], v[3])),
                               larger_size(larger_size(v[4], v[5]), larger_size(v[6], v[7])));
 #pragma unroll
-  for (int mask = 1; mask < kUnitLanes; mask *= 2) {
+  for (int mask = 1; mask < kScaleLanes; mask *= 2) {
     largest = larger_size(largest, __shfl_xor_sync(kAll, largest, mask));
   }
   const PowerOfTwo scale = scale_for(largest);
-  // Added to this, a number of less than 2^22 is rounded to a whole one, which is in the lowest bits as it is.
-  constexpr float kWhole = 12582912.0f;
-  constexpr unsigned kWholeBits = 0x4b400000u;
   unsigned low[8], high[8], sum = 0;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
@@ -96,14 +103,42 @@ __device__ __forceinline__ void put_digits(std::uint16_t* row, int column, const
   *reinterpret_cast<uint2*>(bytes + digits_place(column, 1)) = digits.low;
 }
 
-// Rows of x as digits in shared memory.
+// One column of a row for the product after this one, by 16 lanes that have a run of them; all lanes of a warp at once. The value that its
+// digits stand for.
 template <class Unit>
+__device__ __forceinline__ float leave_digits(const DigitRow& to, int column, float v,
+                                              bool is_there) {
+  float largest = fabsf(v);
+#pragma unroll
+  for (int mask = 1; mask < kDigitRun; mask *= 2) {
+    largest = larger_size(largest, __shfl_xor_sync(kAll, largest, mask));
+  }
+  const PowerOfTwo scale = scale_for(largest);
+  const unsigned low = __float_as_uint(fmaf(v, scale.value, kWhole));
+  const bool is_finite = scale.inverse == scale.inverse;
+  int sum = is_finite ? static_cast<int>(low - kWholeBits) : 0;
+  const float rounded = is_finite ? static_cast<float>(sum) * scale.inverse : v;
+  if constexpr (Unit::kHasZeros) {
+#pragma unroll
+    for (int mask = 1; mask < kDigitRun; mask *= 2) sum += __shfl_xor_sync(kAll, sum, mask);
+  }
+  if (!is_there) return rounded;
+  auto* bytes = reinterpret_cast<unsigned char*>(to.x) + place_of_eight<Unit::kFormat>(column % 8);
+  bytes[digits_place(column, 0)] = static_cast<unsigned char>((low + 128) >> 8);
+  bytes[digits_place(column, 1)] = static_cast<unsigned char>(low);
+  if (column % kDigitRun == 0) {
+    to.notes[column / kDigitRun] = {sum, scale.inverse / kCodeStep<Unit::kFormat>};
+  }
+  return rounded;
+}
+
+// Rows of x as digits in shared memory, with a power of two for each kScaleColumns, and a note for each kRun.
+template <class Unit, int kScaleColumns, int kRun>
 struct DigitRows {
   using X = std::uint16_t;  // both digits of a column
   using Note = cuda::Note;
   static constexpr bool kTakesAnySize = true;
-  static constexpr int kRunColumns = Unit::kColumns / Unit::kRunsOfUnit;
-  static constexpr int kRunPieces = kRunColumns / 32;
+  static constexpr int kRunColumns = kRun;
 
   static constexpr int notes(int rows, int columns) { return columns / kRunColumns * rows; }
   // A zero as codes are multiplied: without the format's middle, kCodeStep times.
@@ -115,18 +150,25 @@ struct DigitRows {
                                              const float (&v)[kOwn], bool is_inside) {
     Digits digits;
     Note note;
-    const bool keeps = take_digits<Unit::kFormat, kRunColumns, Unit::kHasZeros>(v, digits, note);
+    const bool keeps =
+        take_digits<Unit::kFormat, kScaleColumns, kRun, Unit::kHasZeros>(v, digits, note);
     if (!is_inside) return;
     put_digits(to.x + r * to.stride, column, digits);
     if (keeps) to.notes[column / kRunColumns * to.rows + r] = note;
   }
 };
 
+template <class Unit>
+using RowsOfUnits =
+    DigitRows<Unit, unit_columns(Unit::kFormat), Unit::kColumns / Unit::kRunsOfUnit>;
+
 // Of kCount times four rows. A product on tensor cores has eight columns, for the digits of four rows; what a lane multiplies for rows
 // that are not there, nobody asks for. Lane (g, t) gets outputs g and g + 8 of row t.
 template <class Unit, int kCount>
-struct DigitSums : DigitRows<Unit>, SumsByRow {
-  using DigitRows<Unit>::kRunColumns, DigitRows<Unit>::kRunPieces;
+struct DigitSums : SumsByRow, RowsOfUnits<Unit> {
+  using Rows = RowsOfUnits<Unit>;
+  using Rows::kRunColumns;
+  static constexpr int kRunPieces = kRunColumns / 32;
   static constexpr int kRows = 4 * kCount;
   static constexpr int kScaledPieces = unit_columns(Unit::kFormat) / 32;
   float d[kCount][2];
@@ -194,7 +236,7 @@ struct DigitSums : DigitRows<Unit>, SumsByRow {
       for (int h = 0; h < 2; ++h) {
         int sum = sums[i][2 * h] * 256 + sums[i][2 * h + 1];
         if constexpr (Unit::kHasZeros) {
-          const int zero = DigitRows<Unit>::signed_zero(unit.zero(piece, h));
+          const int zero = Rows::signed_zero(unit.zero(piece, h));
           sum -= zero * note_of(from, piece * 32, i).sum;
         }
         to[i][h] = fmaf(static_cast<float>(sum), unit.scale(piece, h), to[i][h]);
@@ -216,11 +258,13 @@ struct DigitSums : DigitRows<Unit>, SumsByRow {
   }
 };
 
-// Of one row. The eight columns of a product are the digits of four pieces, each of them zero beside the others: lane (g, t) gets outputs g
-// and g + 8 of piece t, and scales what no other lane does.
+// Of one row, with a scale for every kDigitRun columns. The eight columns of a product are the digits of the four halves of two pieces, each
+// of them zero beside the others: lane (g, t) gets outputs g and g + 8 of half t, and scales what no other lane does. Half of a piece are
+// the columns of lanes t = 0 and 1, or of 2 and 3.
 template <class Unit>
-struct RowSums : DigitRows<Unit> {
-  using DigitRows<Unit>::kRunColumns, DigitRows<Unit>::kRunPieces;
+struct RowSums : DigitRows<Unit, kDigitRun, kDigitRun> {
+  using Rows = DigitRows<Unit, kDigitRun, kDigitRun>;
+  static constexpr bool kHasDigitRuns = true;
   static constexpr int kRows = 1;
   float d[2];
 
@@ -230,25 +274,23 @@ struct RowSums : DigitRows<Unit> {
   __device__ __forceinline__ void add(const Unit& unit, const StagedX<RowSums>& from) {
     const int g = lane_index() / 4, t = lane_index() % 4;
 #pragma unroll
-    for (int first = 0; first < Unit::kPieces; first += 4) {
+    for (int two = 0; two < Unit::kPieces / 2; ++two) {
       const auto* bytes = reinterpret_cast<const unsigned char*>(from.x);
-      const int own = digits_place((first + g / 2) * 32 + t * 8, g % 2);
+      const int own = digits_place((two * 2 + g / 4) * 32 + t * 8, g % 2);
       const uint2 x = *reinterpret_cast<const uint2*>(bytes + own);
       int sums[4] = {};
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const bool is_own = i == g / 2;
-        multiply_bytes(sums, unit.signed_codes(first + i).v, is_own ? x.x : 0u, is_own ? x.y : 0u);
+      for (int i = 0; i < 2; ++i) {
+        const bool is_own = g / 2 == i * 2 + t / 2;
+        multiply_bytes(sums, unit.signed_codes(two * 2 + i).v, is_own ? x.x : 0u,
+                       is_own ? x.y : 0u);
       }
-      const Note note = from.notes[(first + t) / kRunPieces];
+      const Note note = from.notes[two * 4 + t];
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         int sum = sums[2 * h] * 256 + sums[2 * h + 1];
-        if constexpr (Unit::kHasZeros) {
-          const int zero = DigitRows<Unit>::signed_zero(unit.own_zero(first, h));
-          sum -= t % kRunPieces == 0 ? zero * note.sum : 0;
-        }
-        d[h] = fmaf(static_cast<float>(sum) * unit.own_scale(first, h), note.scale, d[h]);
+        if constexpr (Unit::kHasZeros) sum -= Rows::signed_zero(unit.own_zero(two, h)) * note.sum;
+        d[h] = fmaf(static_cast<float>(sum) * unit.own_scale(two, h), note.scale, d[h]);
       }
     }
   }

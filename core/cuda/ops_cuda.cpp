@@ -78,6 +78,7 @@ void OpsCuda::flush_all_but_turns() {
   flush_norms();
   flush_act_mul();
   flush_store();
+  left_digits_.reset();
 }
 
 void OpsCuda::flush() {
@@ -171,7 +172,7 @@ void OpsCuda::give_back() {
   const Context::Use use(*context_);
   flush();
   for (Scratch* buffer : {&rounded_, &slab_, &gate_, &up_, &sum_, &found_, &gathered_, &used_,
-                          &sampling_, &queries_, &splits_.partial, &splits_.arrived}) {
+                          &sampling_, &queries_, &digits_, &splits_.partial, &splits_.arrived}) {
     context_->drop(*buffer);
   }
   downloads_->give_back();
@@ -390,6 +391,7 @@ std::unique_ptr<Ops::Recording> OpsCuda::record(const std::function<void()>& bod
     act_mul_.reset();
     store_.reset();
     last_use_.reset();
+    left_digits_.reset();
     context_->abandon_recording();
     if (context_->lacks_scratch()) return nullptr;
     throw;

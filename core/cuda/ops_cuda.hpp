@@ -2,7 +2,8 @@
 //
 // Small operations are put off until the next one is known, and fused with it: rms_norm with the product after it, the rotation
 // of k with the way into the cache and that of q with attention, the former with attention too if each sequence has one row,
-// and attention and act(gate) * up of many rows with the rounding of the product after them. Every other operation, and
+// and attention and act(gate) * up of many rows with the rounding of the product after them; act(gate) * up of one row leaves what
+// the product after it multiplies by. Every other operation, and
 // everybody who looks at memory, first has what was put off done. What a fused operation leaves in memory is the same, but for
 // q and k after attention, and what last_use() gave up.
 #pragma once
@@ -123,6 +124,12 @@ class OpsCuda final : public Ops {
     HiddenAct act;
     Matrix y;
   };
+  // What a product has left beside its result y, for a product of it that comes next.
+  struct LeftDigits {
+    Matrix y;
+    MatrixView by;
+    DigitRow digits;
+  };
   // Keys and values on their way into a layer's cache.
   struct Store {
     NewTokens tokens;
@@ -208,6 +215,7 @@ class OpsCuda final : public Ops {
   std::optional<Store> store_;
   std::optional<AttentionCall> attention_;
   std::optional<Matrix> last_use_;
+  std::optional<LeftDigits> left_digits_;
   // What is to be sent over with the next step.
   std::vector<std::byte> for_step_;
   void* place_for_step_ = nullptr;
@@ -215,7 +223,7 @@ class OpsCuda final : public Ops {
   std::vector<std::uintptr_t> waiting_;
   Consumers consumers_;
   SplitMemory splits_;
-  Scratch gathered_, rounded_, queries_, slab_, gate_, up_, sum_, found_, used_, sampling_;
+  Scratch gathered_, rounded_, digits_, queries_, slab_, gate_, up_, sum_, found_, used_, sampling_;
 };
 
 }  // namespace infinilm::cuda

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <utility>
 
 #include "cuda/ops_cuda.hpp"
 #include "cuda/rows.hpp"
@@ -81,6 +82,11 @@ void OpsCuda::multiply_itself(Matrix x, const CudaWeight& weight,
     const Matrix out = y[std::min(i, y.size() - 1)];  // one for both of act(gate) * up
     p.parts[i] = {weight.view(i), bias_of(bias, i), out.data, out.stride};
   }
+  const std::optional<LeftDigits> left = std::exchange(left_digits_, std::nullopt);
+  if (left && left->y == x && can_take_digits(p, left->by)) p.digits = left->digits;
+  if (can_leave_digits(p)) {
+    p.digits_of_y = digit_row(scratch(digits_, digit_row_bytes(y[0].cols)), y[0].cols);
+  }
   const Norm* norm = norm_before(x);
   const auto changes = [&](const Matrix& m) {
     return std::any_of(y.begin(), y.end(), [&](const Matrix& out) { return overlap(out, m); });
@@ -108,6 +114,7 @@ void OpsCuda::multiply_itself(Matrix x, const CudaWeight& weight,
   }
   flush();
   multiply(*context_, p, splits_);
+  if (p.digits_of_y.x != nullptr) left_digits_ = {y[0], p.parts[0].matrix, p.digits_of_y};
 }
 
 void OpsCuda::round_for_codes(Matrix x, Product& p) {

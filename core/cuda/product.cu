@@ -46,6 +46,28 @@ bool can_normalise(const Context& context, const Product& p) {
          static_cast<std::size_t>(p.rows) * inputs * item + kForWeights <= context.shared_limit();
 }
 
+bool can_leave_digits(const Product& p) {
+  const MatrixView& m = p.parts[0].matrix;
+  return p.rows == 1 && p.act >= 0 && is_quantised(p) && p.compute != DataType::F32 &&
+         takes_pairs(m) && m.outputs % (2 * m.unit.columns) == 0;
+}
+
+bool can_take_digits(const Product& p, const MatrixView& left_by) {
+  const MatrixView& m = p.parts[0].matrix;
+  return p.rows == 1 && p.compute != DataType::F32 && m.layout == left_by.layout &&
+         (left_by.unit.zeros || !m.unit.zeros) && takes_pairs(m);
+}
+
+std::size_t digit_row_bytes(std::int64_t columns) {
+  return static_cast<std::size_t>(columns) * sizeof(std::uint16_t) +
+         static_cast<std::size_t>(columns / kDigitRun) * sizeof(Note);
+}
+
+DigitRow digit_row(std::byte* memory, std::int64_t columns) {
+  auto* x = reinterpret_cast<std::uint16_t*>(memory);
+  return {x, reinterpret_cast<Note*>(x + columns)};
+}
+
 namespace {
 
 void launch_few(Context& context, const Product& p) {

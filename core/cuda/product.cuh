@@ -39,8 +39,9 @@ struct BlockPlan {
   static_assert(Unit::kDepth >= kLeastDepth && Unit::kDepth <= kMostDepth);
   static constexpr int kBlocks = 2;  // that a multiprocessor has registers for
 
+  // Of a ring for each warp, or of stages for all.
   static constexpr int ring_bytes(int depth) {
-    return kMultiplyingWarps * depth * Unit::kSlotBytes;
+    return depth * (Unit::kScaled ? Stages<Unit>::kStride : kMultiplyingWarps * Unit::kSlotBytes);
   }
 };
 
@@ -110,8 +111,11 @@ class WarpUnits {
 // The stages of a block, in the order in which they are multiplied, by a warp that does nothing else.
 template <class Unit>
 __device__ __forceinline__ void bring_stages(const Product& p, const Stages<Unit>& stages) {
+  // While nothing is multiplied yet: not faster than memory answers. What the kernel before still reads would wait behind it.
+  constexpr unsigned kPause = 400;
   const Rounds rounds(p);
   NextStage<Unit> next(stages);
+  int empty = p.depth;
   const auto bring = [&](const Place& at, int begin) {
     const MatrixView& m = p.parts[at.part].matrix;
     const std::byte* from = m.data + at.tile * m.unit.tile_bytes();
@@ -119,6 +123,7 @@ __device__ __forceinline__ void bring_stages(const Product& p, const Stages<Unit
     for (int unit = begin * kMultiplyingWarps; unit < end; unit += kMultiplyingWarps) {
       const int units = min(kMultiplyingWarps, end - unit);
       next.fill(from + std::int64_t{unit} * Unit::kSlotBytes, units * Unit::kSlotBytes);
+      if (--empty > 0) pause(kPause);
     }
   };
   for (int group = 0; group < rounds.count(); group += p.together) {
@@ -176,12 +181,9 @@ class Result {
     return result;
   }
   template <class Sums>
-  __device__ __forceinline__ void write(const Product& p, const float* sums,
-                                        const float* squares) const {
-    if (y_ == nullptr) return;
+  __device__ __forceinline__ float value(const Product& p, const float* sums,
+                                         const float* squares) const {
     const int rows = rows_of<Sums>(p);
-    const bool has_other = p.residual != nullptr && !p.adds;
-    const float before = has_other ? p.residual[r_ * p.residual_stride + output_] : 0.0f;
     const bool is_scaled = p.norm == nullptr || !Sums::kTakesAnySize;  // see stage_normed
     const float scale = is_scaled ? 1.0f : scale_of_row(p, squares, r_);
     float value = sum_of<Sums>(sums, rows, tile_, r_, n_) * scale;
@@ -191,11 +193,29 @@ class Result {
       if (p.parts[1].bias != nullptr) up += p.parts[1].bias[output_];
       value = activate(value, p.act) * up;
     }
+    return value;
+  }
+  template <class Sums>
+  __device__ __forceinline__ void write(const Product& p, const float* sums,
+                                        const float* squares) const {
+    if (y_ == nullptr) return;
+    const bool has_other = p.residual != nullptr && !p.adds;
+    const float before = has_other ? p.residual[r_ * p.residual_stride + output_] : 0.0f;
+    const float found = value<Sums>(p, sums, squares);
     if (p.adds) {
-      add_to(y_, value);
+      add_to(y_, found);
     } else {
-      *y_ = has_other ? before + value : value;
+      *y_ = has_other ? before + found : found;
     }
+  }
+  // With its digits; by all lanes of a warp at once, also those that have no result.
+  template <class Unit, class Sums>
+  __device__ __forceinline__ void write_digits(const Product& p, const float* sums,
+                                               const float* squares) const {
+    const bool is_there = y_ != nullptr;
+    const float found = is_there ? value<Sums>(p, sums, squares) : 0.0f;
+    const float rounded = leave_digits<Unit>(p.digits_of_y, output_, found, is_there);
+    if (is_there) *y_ = rounded;
   }
 
  private:
@@ -203,6 +223,15 @@ class Result {
   float* y_ = nullptr;  // of no result
   const float* bias_ = nullptr;
 };
+
+template <class Unit, class Sums>
+__device__ __forceinline__ void write_result(const Product& p, const Result& result,
+                                             const float* sums, const float* squares) {
+  if constexpr (Sums::kHasDigitRuns) {
+    if (p.digits_of_y.x != nullptr) return result.write_digits<Unit, Sums>(p, sums, squares);
+  }
+  result.write<Sums>(p, sums, squares);
+}
 
 // What a hook wants to see of the norm.
 __device__ __forceinline__ void write_normed(const Product& p, const float* squares) {
@@ -272,7 +301,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
     }
     if (group > 0) mine = Result::find<Sums>(p, rounds, group, own_result);
     meet_multiplying();
-    mine.write<Sums>(p, of_group, squares);
+    write_result<Unit, Sums>(p, mine, of_group, squares);
     if constexpr (Sums::kRows > 1) {
       const int results = rounds.of_group(group) * rows * kTileRows;
       for (int i = own_result + kMultiplyingThreads; i < results; i += kMultiplyingThreads) {
@@ -297,8 +326,7 @@ __device__ __forceinline__ void multiply_from_rings(const Product& p, unsigned c
 template <class Unit, class Sums>
 __device__ __forceinline__ void multiply_from_stages(const Product& p, unsigned char* memory) {
   using Plan = BlockPlan<Unit>;
-  __shared__ Arrival arrivals[2 * kMostDepth];
-  const Stages<Unit> stages = {memory, arrivals, arrivals + kMostDepth, p.depth};
+  const Stages<Unit> stages = {memory, p.depth};
   const int warp = uniform(warp_index());
   if (warp == kMultiplyingWarps) {
     if (is_elected()) stages.begin();
@@ -318,7 +346,7 @@ __global__ void __launch_bounds__(BlockPlan<Unit>::kThreads, BlockPlan<Unit>::kB
   let_next_start();
   if (static_cast<int>(blockIdx.x) >= p.tiles) {  // see launch_product
     wait_for_previous();
-    return linger();
+    return pause(600);
   }
   if constexpr (Unit::kScaled) {
     if (copies_at_once()) return multiply_from_stages<Unit, Sums>(p, memory);
@@ -360,7 +388,7 @@ int divide_memory(Product& p, Room room, int units) {
     return bytes_of_values(chunk) + aligned(notes * static_cast<int>(sizeof(typename Sums::Note)));
   };
   const auto bytes = [&](int depth, int chunk) {
-    return Plan::ring_bytes(depth) + bytes_of_x(chunk) + bytes_of_sums;
+    return aligned(Plan::ring_bytes(depth)) + bytes_of_x(chunk) + bytes_of_sums;
   };
   // Gate and up come after a short product, and are long: their first units are to find room beside that. Those of codes always are.
   const int most = !Unit::kScaled && p.act >= 0 ? Unit::kDepth / 2 : Unit::kDepth;
@@ -379,7 +407,7 @@ int divide_memory(Product& p, Room room, int units) {
     p.depth = std::max(deepest(p.chunk, room.beside), std::min(p.depth, Unit::kDepth / 2));
   }
   p.x_shared_stride = columns(p.chunk) + kPad;
-  p.x_at = Plan::ring_bytes(p.depth);
+  p.x_at = aligned(Plan::ring_bytes(p.depth));
   p.notes_at = p.x_at + bytes_of_values(p.chunk);
   p.sums_at = p.x_at + bytes_of_x(p.chunk);
   return bytes(p.depth, p.chunk);
@@ -443,7 +471,7 @@ void launch_quantised(Context& context, const Product& p) {
   if (p.compute == DataType::F32) return launch_float_sums<Unit>(context, p);
   using Two = TwoUnits<Unit>;
   using OfRow = UnitsOfRow<Unit>;
-  const bool has_pairs = p.parts[0].matrix.inputs > 7 * Two::kColumns;  // something for each warp
+  const bool has_pairs = takes_pairs(p.parts[0].matrix);
   if (p.rows == 1 && has_pairs) {
     launch_product<OfRow, RowSums<OfRow>>(context, p);
   } else if (p.rows <= 4 && has_pairs) {

@@ -16,6 +16,14 @@ struct alignas(8) Note {
   float scale;
 };
 
+// One row as codes of some format are multiplied by it (digits.cuh): two digits a column, in the order in which lanes multiply them, and a
+// note of every kDigitRun columns, whose sums are there if the format has zeros.
+inline constexpr int kDigitRun = 16;  // a tile of results
+struct DigitRow {
+  std::uint16_t* x = nullptr;  // [columns]
+  Note* notes = nullptr;       // [columns / kDigitRun]
+};
+
 // One of the stacked matrices, and where its product goes.
 struct ProductPart {
   MatrixView matrix;
@@ -37,6 +45,9 @@ struct Product {
   int runs = 0, note_stride = 0;
   int rows = 0;
   DataType compute = DataType::F32;  // BF16, F16: x is rounded, and multiplied on tensor cores
+  // x of one row as the product before has left it, if not null, and where this one leaves act(part 0) * part 1 so: y is the same then,
+  // rounded to what the digits are.
+  DigitRow digits, digits_of_y;
 
   // With `norm`, x is first normalised: x / sqrt(mean(x^2) + eps) * norm, and kept in `normed` if that is not null.
   const float* norm = nullptr;
@@ -83,6 +94,12 @@ struct CodeRows {
 std::size_t code_rows_bytes(const Matrix& x, const UnitLayout& layout);
 CodeRows round_for_codes(Context& context, const Matrix& x, const MatrixView& weight,
                          std::byte* memory);
+
+// Whether a product can leave its results as digits, and another one of these take them.
+bool can_leave_digits(const Product& product);
+bool can_take_digits(const Product& product, const MatrixView& left_by);
+std::size_t digit_row_bytes(std::int64_t columns);
+DigitRow digit_row(std::byte* memory, std::int64_t columns);
 
 // Rows for which every block of threads may as well normalise x by itself, and whether shared memory has room for that.
 inline constexpr int kNormRows = 2;

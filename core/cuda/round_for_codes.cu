@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < kOwn; ++k) v[k] = column + k < columns ? row[column + k] : 0.0f;
   Digits digits;
   Note note;
-  const bool keeps = take_digits<kLayout, kRun>(v, digits, note);
+  const bool keeps = take_digits<kLayout, unit_columns(kLayout), kRun>(v, digits, note);
   if (column >= to.stride) return;
   put_digits(to.x + r * to.stride, column, digits);
   if (keeps) to.notes[column / kRun * to.note_stride + r] = note;

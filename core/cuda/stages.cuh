@@ -7,19 +7,30 @@
 
 namespace infinilm::cuda {
 
-// Stages that are filled and emptied in turn.
+// Stages that are filled and emptied in turn; behind what is in one lie its two arrivals, so that all is found from one address. Copies are
+// slower to where no line of 128 bytes begins.
 template <class Unit>
 struct Stages {
   static constexpr int kBytes = kMultiplyingWarps * Unit::kSlotBytes;
+  static constexpr int kFilledAt = kBytes, kEmptiedAt = kFilledAt + sizeof(Arrival);
+  static constexpr int kStride = kBytes + 128;
+  static_assert(kBytes % 128 == 0);
   unsigned char* memory;
-  Arrival* filled;
-  Arrival* emptied;
   int depth;
 
+  __device__ __forceinline__ static Arrival* filled(unsigned char* stage) {
+    return reinterpret_cast<Arrival*>(stage + kFilledAt);
+  }
+  __device__ __forceinline__ static Arrival* emptied(unsigned char* stage) {
+    return reinterpret_cast<Arrival*>(stage + kEmptiedAt);
+  }
   // By one thread. Each warp that multiplies empties a stage by one arrival.
   __device__ __forceinline__ void begin() const {
-    begin_arrivals(filled, depth);
-    begin_arrivals(emptied, depth, kMultiplyingWarps);
+#pragma unroll 1
+    for (int i = 0; i < depth; ++i) {
+      begin_arrivals(filled(memory + i * kStride), 1);
+      begin_arrivals(emptied(memory + i * kStride), 1, kMultiplyingWarps);
+    }
     show_arrivals();
   }
 };
@@ -28,48 +39,43 @@ struct Stages {
 template <class Unit>
 class NextStage {
  public:
-  __device__ __forceinline__ explicit NextStage(const Stages<Unit>& all)
-      : depth_(all.depth), memory_(all.memory), filled_(all.filled), emptied_(all.emptied) {}
+  using All = Stages<Unit>;
+  __device__ __forceinline__ explicit NextStage(const All& all)
+      : bytes_(all.depth * All::kStride),
+        end_(all.memory + bytes_),
+        nothing_(static_cast<unsigned>(all.depth) >> 16),
+        at_(all.memory) {}
 
   __device__ __forceinline__ void fill(const std::byte* from, int bytes) {
-    wait_for_arrival(emptied_, phase_ ^ 1u);  // in the beginning they are
+    wait_for_arrival(All::emptied(at_), phase_ ^ 1u);  // in the beginning they are
     if (is_elected()) {
-      expect_bytes(filled_, bytes);
-      copy_at_once(memory_, from, bytes, filled_);
+      expect_bytes(All::filled(at_), bytes);
+      copy_at_once(at_, from, bytes, All::filled(at_));
     }
     advance();
   }
-  __device__ __forceinline__ void wait() const { wait_for_arrival(filled_, phase_); }
-  __device__ __forceinline__ const unsigned char* at() const { return memory_; }
+  __device__ __forceinline__ void wait() const { wait_for_arrival(All::filled(at_), phase_); }
+  __device__ __forceinline__ const unsigned char* at() const { return at_; }
   // The whole warp has read it, and `found` comes of all that was read: loads may be under way when they have been asked for, and a copy
   // into the stage would not wait for them. Where to arrive therefore depends on it, as far as the compiler can know.
   __device__ __forceinline__ void release(unsigned found) {
     __syncwarp();
-    const unsigned nothing = static_cast<unsigned>(depth_) >> 16;
-    if (is_elected()) arrive(emptied_ + (found & nothing));
+    if (is_elected()) arrive(All::emptied(at_) + (found & nothing_));
     advance();
   }
 
  private:
   __device__ __forceinline__ void advance() {
-    // By steps: where shared memory begins takes long to ask for.
-    constexpr int kBytes = Stages<Unit>::kBytes;
-    memory_ += kBytes;
-    ++filled_;
-    ++emptied_;
-    if (--left_ > 0) return;
-    left_ = depth_;
-    memory_ -= depth_ * kBytes;
-    filled_ -= depth_;
-    emptied_ -= depth_;
+    at_ += All::kStride;
+    if (at_ != end_) return;
+    at_ -= bytes_;  // by steps: where shared memory begins takes long to ask for
     phase_ ^= 1u;
   }
 
-  const int depth_;
-  unsigned char* memory_;
-  Arrival* filled_;
-  Arrival* emptied_;
-  int left_ = depth_;
+  const int bytes_;
+  unsigned char* const end_;
+  const unsigned nothing_;
+  unsigned char* at_;
   unsigned phase_ = 0;
 };
 

@@ -66,7 +66,7 @@ __device__ __forceinline__ void stage_row(const Product& p, int r, OwnColumns<Un
 }
 
 __device__ __forceinline__ float scale_of_norm(const Product& p, float squares) {
-  return 1.0f / sqrtf(squares / static_cast<float>(p.parts[0].matrix.inputs) + p.eps);
+  return inverse_root(quotient(squares, static_cast<float>(p.parts[0].matrix.inputs)) + p.eps);
 }
 
 // A row's columns times the norm's weights. What the row is to be scaled by is known when all warps have their `squares`; it is left to the
@@ -137,10 +137,44 @@ __device__ __forceinline__ void copy_notes(const Product& p, OwnColumns<Unit> ow
   }
 }
 
+// Digits of one row, with their notes.
+template <class Unit, class Sums>
+__device__ __forceinline__ void copy_digits(const Product& p, OwnColumns<Unit> own,
+                                            const StagedX<Sums>& to) {
+  constexpr int kTimes = 4, kOfNotes = 2 * kDigitRun;  // columns of what a lane copies at a time
+  constexpr int kNotesTimes = kTimes * kOwn / kOfNotes;
+  const int lane = lane_index();
+  for (int at = 0; at < own.count; at += kTimes * kStagedColumns) {
+    uint4 notes[kNotesTimes], x[kTimes];
+    const auto each = [&](auto& of, int columns, auto use) {
+      int i = at + lane * columns;
+#pragma unroll
+      for (uint4& v : of) {
+        if (i < own.count) use(v, own.in_chunk(i));
+        i += 32 * columns;
+      }
+    };
+    each(notes, kOfNotes, [&](uint4& v, int column) {
+      v = *reinterpret_cast<const uint4*>(p.digits.notes + (own.begin + column) / kDigitRun);
+    });
+    each(x, kOwn, [&](uint4& v, int column) {
+      v = *reinterpret_cast<const uint4*>(p.digits.x + own.begin + column);
+    });
+    each(notes, kOfNotes, [&](const uint4& v, int column) {
+      *reinterpret_cast<uint4*>(to.notes + column / kDigitRun) = v;
+    });
+    each(x, kOwn,
+         [&](const uint4& v, int column) { *reinterpret_cast<uint4*>(to.x + column) = v; });
+  }
+}
+
 // `squares`: of a warp's columns of each row, if p.norm.
 template <class Unit, class Sums>
 __device__ __forceinline__ void stage(const Product& p, OwnColumns<Unit> own,
                                       const StagedX<Sums>& to, float* squares) {
+  if constexpr (Sums::kHasDigitRuns) {
+    if (p.digits.x != nullptr) return copy_digits(p, own, to);
+  }
   const int rows = rows_of<Sums>(p);
   if (p.norm != nullptr) {
     for (int r = 0; r < rows; ++r) stage_normed(p, r, own, to, squares + r);

@@ -16,9 +16,11 @@ inline constexpr int kSumStride = 20;        // of the 16 sums of a row: no bank
 //   X, Note: what is kept of columns of x in shared memory, and of runs of them, of which there are notes(rows, columns); put()
 //     writes both
 //   kTakesAnySize: of x
+//   kHasDigitRuns: x lies in shared memory as a DigitRow
 //   floats(rows): what a warp keeps of a tile, by store(), and place(r, n): where in it is output n of row r
 //   bits(): something that comes of all that was added
 struct SumsByRow {
+  static constexpr bool kHasDigitRuns = false;
   __host__ __device__ static constexpr int floats(int rows) { return rows * kSumStride; }
   __device__ static constexpr int place(int r, int n) { return r * kSumStride + n; }
 };

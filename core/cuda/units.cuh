@@ -215,6 +215,9 @@ struct PairOfUnits {
   }
 };
 
+// Whether each of eight warps has some.
+inline bool takes_pairs(const MatrixView& m) { return m.inputs > 7 * 2 * m.unit.columns; }
+
 template <class Unit>
 struct TwoUnits : PairOfUnits<Unit> {
   using PairOfUnits<Unit>::units;
@@ -231,20 +234,20 @@ struct TwoUnits : PairOfUnits<Unit> {
   }
 };
 
-// For one row of x, of which four pieces are multiplied at a time: lane (g, t) has the scales of the piece number t of them.
+// For one row of x, of which two pieces are multiplied at a time, by halves: lane (g, t) has the scales of half t of them.
 template <class Unit>
 struct UnitsOfRow : PairOfUnits<Unit> {
   using PairOfUnits<Unit>::kPieces, PairOfUnits<Unit>::kHasZeros, PairOfUnits<Unit>::units;
-  unsigned scales[kPieces / 4];  // of outputs g and g + 8
-  std::uint16_t zeros[kHasZeros ? kPieces / 4 : 1];
+  unsigned scales[kPieces / 2];  // of outputs g and g + 8
+  std::uint16_t zeros[kHasZeros ? kPieces / 2 : 1];
 
   __device__ __forceinline__ void load(const unsigned char* slot) {
     const int g = lane_index() / 4;
 #pragma unroll
     for (int i = 0; i < 2; ++i) units[i].load_codes(slot + i * Unit::kSlotBytes);
 #pragma unroll
-    for (int i = 0; i < kPieces / 4; ++i) {
-      const int piece = i * 4 + lane_index() % 4;
+    for (int i = 0; i < kPieces / 2; ++i) {
+      const int piece = i * 2 + lane_index() % 4 / 2;
       const unsigned char* unit = slot + piece / Unit::kPieces * Unit::kSlotBytes;
       const int run =
           g * Unit::kRunsOfUnit + piece % Unit::kPieces * Unit::kRunsOfUnit / Unit::kPieces;
@@ -254,12 +257,12 @@ struct UnitsOfRow : PairOfUnits<Unit> {
       }
     }
   }
-  // Of the lane's piece of those from `first` on.
-  __device__ __forceinline__ int own_zero(int first, int h) const {
-    return zeros[first / 4] >> (8 * h) & 0xff;
+  // Of the lane's half of two pieces.
+  __device__ __forceinline__ int own_zero(int two, int h) const {
+    return zeros[two] >> (8 * h) & 0xff;
   }
-  __device__ __forceinline__ float own_scale(int first, int h) const {
-    return h == 0 ? low_f16(scales[first / 4]) : high_f16(scales[first / 4]);
+  __device__ __forceinline__ float own_scale(int two, int h) const {
+    return h == 0 ? low_f16(scales[two]) : high_f16(scales[two]);
   }
 };
 

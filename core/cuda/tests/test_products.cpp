@@ -346,6 +346,57 @@ TEST(last_use) {
   }
 }
 
+// The product after act(gate) * up of one row takes what that has left for it, unless something else was asked for in between.
+TEST(digits_for_the_next_product) {
+  for (const QuantFormat& f : {QuantFormat{4, 32, false}, QuantFormat{4, 128, true},
+                               QuantFormat{8, 32, true}, QuantFormat{8, 128, false}}) {
+    if (is_quick() && !f.zeros) continue;
+    // As few columns as have sums of a row of their own; of inner ones some warps have more than others.
+    const std::int64_t pair = f.bits == 4 ? 256 : 128;
+    const std::int64_t inputs = 8 * pair, inner_columns = 9 * pair, outputs = 40;
+    const Pair gate_up = pack(f, kBf16, {inner_columns, inner_columns}, inputs);
+    const Pair down = pack(f, kBf16, {outputs}, inner_columns);
+    struct Mlp {
+      Floats inner, y;
+    };
+    const auto mlp = [&](Ops& ops, float bias_of_one, auto between) {
+      const auto of = [&](const Pair& w) -> const Weight& {
+        return &ops == &device() ? *w.device : *w.host;
+      };
+      Floats up = nothing(inner_columns);
+      std::ranges::fill(up, 0.0f);
+      up[37] = bias_of_one;
+      const Numbers x(ops, numbers(inputs, 1), inputs), bias(ops, up, inner_columns),
+          inner(ops, nothing(inner_columns), inner_columns), y(ops, nothing(outputs), outputs);
+      const Matrix out = y.matrix();
+      const std::vector<const float*> biases = {nullptr, bias.data()};
+      ops.linear_act_mul(x.matrix(), of(gate_up), biases, HiddenAct::Silu, inner.matrix());
+      between(ops, inner.matrix());
+      ops.linear(inner.matrix(), of(down), {}, {&out, 1});
+      return Mlp{inner.read(), y.read()};
+    };
+    const auto nothing_else = [](Ops&, Matrix) {};
+    const auto twice = [](Ops& ops, Matrix inner) { ops.add(inner, inner); };
+    const std::string what = concat(f.bits, " bits, groups of ", f.group);
+    const Mlp exact = mlp(host(), 0.0f, nothing_else), found = mlp(device(), 0.0f, nothing_else);
+    CHECK(is_close(found.inner, exact.inner, 2e-4f, what + ", act_mul"));
+    CHECK(is_close(found.y, exact.y, 2e-4f, what + ", the next product"));
+    const Mlp apart = mlp(device(), 0.0f, [](Ops& ops, Matrix) { ops.submit(); });
+    CHECK(is_close(apart.inner, found.inner, 0.0f, what + ", act_mul by itself"));
+    CHECK(is_close(apart.y, found.y, 1e-6f, what + ", the next product by itself"));
+    CHECK(is_close(mlp(device(), 0.0f, twice).y, mlp(host(), 0.0f, twice).y, 2e-4f,
+                   what + ", doubled in between"));
+    const Mlp beyond = mlp(device(), std::numeric_limits<float>::infinity(), nothing_else);
+    CHECK(std::isinf(beyond.inner[37]) && std::isfinite(beyond.inner[36]));
+    CHECK(std::ranges::none_of(beyond.y, [](float v) { return std::isfinite(v); }));
+#if defined(INFINILM_CUDA_EMULATED)
+    // Device memory is the host's: only who does not read it does not notice.
+    const auto unnoticed = [](Ops&, Matrix inner) { std::fill_n(inner.data, inner.cols, 1.0f); };
+    CHECK(is_close(mlp(device(), 0.0f, unnoticed).y, found.y, 0.0f, what + ", what was left"));
+#endif
+  }
+}
+
 // What last_use said is forgotten with the product that failed.
 TEST(last_use_of_a_product_that_fails) {
   constexpr std::int64_t n = 64;
