@@ -1,9 +1,9 @@
-// x for products of codes on tensor cores: each column as two signed bytes, with a power of two for each unit of columns, and the sums of
-// such products, exact as whole numbers until a scale comes.
+// x for products of codes on tensor cores: each column as two signed bytes, with a power of two for each unit of columns, or kDigitRun of one
+// row, and the sums of such products, exact as whole numbers until a scale comes.
 //
-//   x = 2^k (256 high + low), where 2^k brings the largest of the unit to [2^13, 2^14)
+//   x = 2^k (256 high + low), where 2^k brings the largest of these columns to [2^13, 2^14)
 //
-// So x is rounded to half a step of 2^k. In the mean of a unit of 128 columns that is at most a quarter of what rounding to bfloat16
+// So x is rounded to half a step of 2^k. In the mean of 128 columns that is at most a quarter of what rounding to bfloat16
 // would do, whatever is in it, and a sixteenth where columns are alike. Infinities become NaN.
 #pragma once
 
