@@ -6,7 +6,7 @@
 namespace infinilm {
 namespace {
 
-constexpr JsonLimits kLimits{std::size_t{64} << 20, 64};
+constexpr JsonLimits kWrittenConfigLimits{std::size_t{64} << 20, 64};
 
 Json json_of(const PackedGroup& g) {
   Json weights = {{"num_bits", g.bits},   {"type", "int"},         {"symmetric", !g.zeros},
@@ -25,7 +25,7 @@ Json json_of(const PackedGroup& g) {
 std::string with_packed_groups(const std::string& config_json,
                                const std::vector<PackedGroup>& groups,
                                const std::vector<std::string>& ignore) {
-  Json document = parse_json(config_json, "config", kLimits);
+  Json document = parse_json(config_json, "config", kWrittenConfigLimits);
   document.erase("quantization_config");
   if (groups.empty()) return dump_json(document, true);
   Json config_groups = Json::object();

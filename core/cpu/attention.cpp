@@ -47,7 +47,7 @@ std::vector<Item> cut(std::span<const SequenceRows> sequences, const AttentionSh
   return items;
 }
 
-KvFormat format_of(DataType dtype) {
+KvFormat kv_format_of(DataType dtype) {
   switch (dtype) {
     case DataType::F32:
       return KvFormat::F32;
@@ -63,11 +63,11 @@ KvFormat format_of(DataType dtype) {
 
 // Of a head's keys and values within a block.
 std::size_t key_offset(const AttentionShape& shape, std::int64_t kv_head) {
-  const std::int64_t bytes = key_bytes(format_of(shape.kv_dtype), shape.head_dim);
+  const std::int64_t bytes = key_bytes(kv_format_of(shape.kv_dtype), shape.head_dim);
   return shape.kv_offset + static_cast<std::size_t>(kv_head * bytes);
 }
 std::size_t value_offset(const AttentionShape& shape, std::int64_t kv_head) {
-  const std::int64_t bytes = value_bytes(format_of(shape.kv_dtype), shape.head_dim);
+  const std::int64_t bytes = value_bytes(kv_format_of(shape.kv_dtype), shape.head_dim);
   return key_offset(shape, shape.kv_heads) + static_cast<std::size_t>(kv_head * bytes);
 }
 
@@ -81,7 +81,7 @@ AttendTask task_of(const Item& item, const AttentionShape& shape) {
   task.window = shape.window;
   task.scale = shape.scale;
   task.blocks = item.sequence->blocks.data();
-  task.format = format_of(shape.kv_dtype);
+  task.format = kv_format_of(shape.kv_dtype);
   task.k_offset = key_offset(shape, item.kv_head);
   task.v_offset = value_offset(shape, item.kv_head);
   return task;
@@ -268,7 +268,7 @@ KvWrite write_task(Matrix k, Matrix v, const SequenceRows& s, const AttentionSha
   task.first = begin - block * kKeys;
   task.tokens = std::min(s.past + s.rows, (block + 1) * kKeys) - begin;
   task.head_dim = shape.head_dim;
-  task.format = format_of(shape.kv_dtype);
+  task.format = kv_format_of(shape.kv_dtype);
   task.keys = memory + key_offset(shape, kv_head);
   task.values = memory + value_offset(shape, kv_head);
   return task;
@@ -306,7 +306,7 @@ void for_items(std::span<const SequenceRows> sequences, const AttentionShape& sh
 
 std::size_t OpsCpu::kv_block_bytes(std::int64_t kv_heads, std::int64_t head_dim,
                                    DataType dtype) const {
-  const KvFormat format = format_of(dtype);
+  const KvFormat format = kv_format_of(dtype);
   return static_cast<std::size_t>(kv_heads *
                                   (key_bytes(format, head_dim) + value_bytes(format, head_dim)));
 }

@@ -54,7 +54,8 @@ bool can_leave_digits(const Product& p) {
 
 bool can_take_digits(const Product& p, const MatrixView& left_by) {
   const MatrixView& m = p.parts[0].matrix;
-  return p.rows == 1 && p.compute != DataType::F32 && m.layout == left_by.layout &&
+  // There is memory for the digits of one product.
+  return p.rows == 1 && p.act < 0 && p.compute != DataType::F32 && m.layout == left_by.layout &&
          (left_by.unit.zeros || !m.unit.zeros) && takes_pairs(m);
 }
 

@@ -95,7 +95,7 @@ std::size_t code_rows_bytes(const Matrix& x, const UnitLayout& layout);
 CodeRows round_for_codes(Context& context, const Matrix& x, const MatrixView& weight,
                          std::byte* memory);
 
-// Whether a product can leave its results as digits, and another one of these take them.
+// Whether a product can leave its results as digits, and another one, which leaves none itself, take them.
 bool can_leave_digits(const Product& product);
 bool can_take_digits(const Product& product, const MatrixView& left_by);
 std::size_t digit_row_bytes(std::int64_t columns);

@@ -15,7 +15,7 @@
 namespace infinilm {
 namespace {
 
-constexpr JsonLimits kLimits{std::size_t{16} << 20, 64};
+constexpr JsonLimits kGenerationConfigLimits{std::size_t{16} << 20, 64};
 
 // Options of HF that change the result and are not supported, with the values at which they do nothing
 // (besides null). Options that only change speed or form of HF's output are ignored.
@@ -58,7 +58,7 @@ const std::vector<Unsupported>& unsupported() {
   return table;
 }
 
-void refuse_unsupported(const Json& document) {
+void refuse_unsupported_generation(const Json& document) {
   for (const Unsupported& option : unsupported()) {
     const auto found = document.find(option.name);
     if (found == document.end() || found->is_null()) continue;
@@ -152,10 +152,10 @@ void GenerationConfig::check() const {
 }
 
 GenerationConfig GenerationConfig::from_json(const std::string& text) {
-  const Json document = parse_json(text, "generation config", kLimits);
+  const Json document = parse_json(text, "generation config", kGenerationConfigLimits);
   infinilm::check(document.is_object(), "expected a generation config as a JSON object, found ",
                   describe(document));
-  refuse_unsupported(document);
+  refuse_unsupported_generation(document);
   GenerationConfig config;
   for_each_field(config, [&](const char* name, auto& field) {
     const auto found = document.find(name);
@@ -174,7 +174,7 @@ GenerationConfig GenerationConfig::from_pretrained(const std::string& directory,
     result.pad_token_id = config.pad_token_id;
     return result;
   }
-  const std::string text = read_file(path, kLimits.max_bytes);
+  const std::string text = read_file(path, kGenerationConfigLimits.max_bytes);
   try {
     return from_json(text);
   } catch (const ValueError& error) {

@@ -7,6 +7,7 @@
 
 #include "base/half.hpp"
 #include "infinilm/error.hpp"
+#include "quant/quant_format.hpp"
 
 namespace infinilm {
 namespace {
@@ -15,8 +16,6 @@ static_assert(std::endian::native == std::endian::little, "words of codes are wr
 
 // Codes are packed and written in pieces of about so many bytes.
 constexpr std::int64_t kPiece = std::int64_t{1} << 22;
-
-std::int64_t words(std::int64_t count, int bits) { return (count * bits + 31) / 32; }
 
 // Lowest bits first; `to` is zero.
 void pack_row(const std::uint8_t* codes, std::int64_t count, int bits, std::uint8_t* to) {
@@ -67,7 +66,7 @@ class Exporter {
 
   void write_codes() {
     const auto* codes = reinterpret_cast<const std::uint8_t*>(m_.codes.data());
-    const std::int64_t row_bytes = words(inputs_, m_.format.bits) * 4;
+    const std::int64_t row_bytes = packed_words(inputs_, m_.format.bits) * 4;
     const std::int64_t rows = std::max<std::int64_t>(1, kPiece / row_bytes);
     std::vector<std::uint8_t> piece, natural(static_cast<std::size_t>(inputs_));
     for (std::int64_t begin = 0; begin < outputs_; begin += rows) {
@@ -94,7 +93,8 @@ class Exporter {
   void write_zeros() {
     const auto* zeros = reinterpret_cast<const std::uint8_t*>(m_.zeros.data());
     const int bits = m_.format.bits;
-    std::vector<std::uint32_t> packed(static_cast<std::size_t>(words(outputs_, bits) * groups_));
+    std::vector<std::uint32_t> packed(
+        static_cast<std::size_t>(packed_words(outputs_, bits) * groups_));
     for (std::int64_t n = 0; n < outputs_; ++n) {
       for (std::int64_t g = 0; g < groups_; ++g) {
         packed[static_cast<std::size_t>(n * bits / 32 * groups_ + g)] |=
@@ -126,13 +126,14 @@ std::vector<TensorEntry> exported_tensors(const std::string& module, std::int64_
                                           bool ordered) {
   const std::int64_t groups = group_count(format, inputs);
   std::vector<TensorEntry> list = {
-      {module + ".weight_packed", DataType::I32, {outputs, words(inputs, format.bits)}},
+      {module + ".weight_packed", DataType::I32, {outputs, packed_words(inputs, format.bits)}},
       {module + ".weight_scale", DataType::F16, {outputs, groups}},
       {module + ".weight_shape", DataType::I64, {2}},
   };
   if (format.zeros) {
-    list.push_back(
-        {module + ".weight_zero_point", DataType::I32, {words(outputs, format.bits), groups}});
+    list.push_back({module + ".weight_zero_point",
+                    DataType::I32,
+                    {packed_words(outputs, format.bits), groups}});
   }
   if (ordered) list.push_back({module + ".weight_g_idx", DataType::I32, {inputs}});
   return list;

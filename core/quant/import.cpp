@@ -5,6 +5,7 @@
 
 #include "infinilm/error.hpp"
 #include "quant/import_module.hpp"
+#include "quant/quant_format.hpp"
 
 namespace infinilm {
 namespace {
@@ -30,23 +31,20 @@ bool is_float(DataType dtype) {
   return std::find(kScaleTypes.begin(), kScaleTypes.end(), dtype) != kScaleTypes.end();
 }
 
-// 32-bit words for `count` codes.
-std::int64_t words(std::int64_t count, int bits) { return (count * bits + 31) / 32; }
-
 std::vector<ExpectedTensor> compressed_tensors(const QuantizationScheme& s, std::int64_t outputs,
                                                std::int64_t inputs, std::int64_t groups) {
   const bool packed = s.layout == Layout::PackQuantized;
   std::vector<ExpectedTensor> list;
   if (packed) {
     list.push_back(
-        {"weight_packed", {outputs, words(inputs, s.bits)}, {DataType::I32}, true, true});
+        {"weight_packed", {outputs, packed_words(inputs, s.bits)}, {DataType::I32}, true, true});
     list.push_back({"weight_shape", {2}, {DataType::I64, DataType::I32}, false});
   } else {
     list.push_back({"weight", {outputs, inputs}, {DataType::I8}, true, true});
   }
   list.push_back({"weight_scale", {outputs, groups}, kScaleTypes, true, true});
   if (s.zeros) {
-    const Shape shape = {packed ? words(outputs, s.bits) : outputs, groups};
+    const Shape shape = {packed ? packed_words(outputs, s.bits) : outputs, groups};
     list.push_back({"weight_zero_point", shape, {packed ? DataType::I32 : DataType::I8}});
   }
   list.push_back({"weight_g_idx", {inputs}, {DataType::I32}, s.ordered});
@@ -56,11 +54,11 @@ std::vector<ExpectedTensor> compressed_tensors(const QuantizationScheme& s, std:
 std::vector<ExpectedTensor> column_tensors(const QuantizationScheme& s, std::int64_t outputs,
                                            std::int64_t inputs, std::int64_t groups) {
   const bool gptq = s.layout == Layout::Gptq;
-  const Shape shape =
-      gptq ? Shape{words(inputs, s.bits), outputs} : Shape{inputs, words(outputs, s.bits)};
+  const Shape shape = gptq ? Shape{packed_words(inputs, s.bits), outputs}
+                           : Shape{inputs, packed_words(outputs, s.bits)};
   std::vector<ExpectedTensor> list = {
       {"qweight", shape, {DataType::I32}},
-      {"qzeros", {groups, words(outputs, s.bits)}, {DataType::I32}},
+      {"qzeros", {groups, packed_words(outputs, s.bits)}, {DataType::I32}},
       {"scales", {groups, outputs}, kScaleTypes},
   };
   if (gptq) list.push_back({"g_idx", {inputs}, {DataType::I32}, s.ordered});

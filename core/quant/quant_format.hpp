@@ -31,6 +31,11 @@ constexpr std::int64_t group_size(const QuantFormat& format, std::int64_t column
   return format.group == by_rows(format.bits, columns).group ? 0 : format.group;
 }
 
+// Words of 32 bits that so many codes take in a checkpoint.
+constexpr std::int64_t packed_words(std::int64_t codes, int bits) {
+  return (codes * bits + 31) / 32;
+}
+
 constexpr std::int64_t group_count(const QuantFormat& format, std::int64_t columns) {
   return (columns + format.group - 1) / format.group;
 }

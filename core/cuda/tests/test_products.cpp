@@ -4,6 +4,9 @@
 #include <limits>
 
 #include "cuda/tests/weights.hpp"
+#if defined(INFINILM_CUDA_EMULATED)
+#include "cuda/tests/emulation.hpp"
+#endif
 
 using namespace cuda_tests;
 
@@ -346,55 +349,110 @@ TEST(last_use) {
   }
 }
 
+// act(gate) * up of one row and the product after it, with something done in between.
+struct Mlp {
+  Floats inner, y;
+};
+template <class Between>
+Mlp mlp(Ops& ops, const Pair& gate_up, const Pair& down, float bias_of_one, Between between) {
+  const auto of = [&](const Pair& w) -> const Weight& {
+    return &ops == &device() ? *w.device : *w.host;
+  };
+  const std::int64_t inputs = of(gate_up).inputs(), columns = of(down).inputs(),
+                     outputs = of(down).outputs(0);
+  Floats up(static_cast<std::size_t>(columns), 0.0f);
+  up[37] = bias_of_one;
+  const Numbers x(ops, numbers(inputs, 1), inputs), bias(ops, up, columns),
+      inner(ops, nothing(columns), columns), y(ops, nothing(outputs), outputs);
+  const Matrix out = y.matrix();
+  const std::vector<const float*> biases = {nullptr, bias.data()};
+  ops.linear_act_mul(x.matrix(), of(gate_up), biases, HiddenAct::Silu, inner.matrix());
+  between(ops, inner.matrix());
+  ops.linear(inner.matrix(), of(down), {}, {&out, 1});
+  return Mlp{inner.read(), y.read()};
+}
+void nothing_between(Ops&, Matrix) {}
+
+// As few columns as have sums of a row of their own; of the inner ones some warps have more than others.
+std::int64_t pair_columns(const QuantFormat& f) { return f.bits == 4 ? 256 : 128; }
+
+#if defined(INFINILM_CUDA_EMULATED)
+// Device memory is the host's: who has not read it does not notice.
+void change_unnoticed(Ops&, Matrix inner) {
+  for (emulation::Stream* s : emulation::Stream::all()) s->run_until(s->end());
+  std::fill_n(inner.data, inner.cols, 1.0f);
+}
+bool takes_digits(const Pair& gate_up, const Pair& down) {
+  const auto y = [&](auto between) { return mlp(device(), gate_up, down, 0.0f, between).y; };
+  return y(change_unnoticed) == y(nothing_between);
+}
+#endif
+
 // The product after act(gate) * up of one row takes what that has left for it, unless something else was asked for in between.
 TEST(digits_for_the_next_product) {
   for (const QuantFormat& f : {QuantFormat{4, 32, false}, QuantFormat{4, 128, true},
                                QuantFormat{8, 32, true}, QuantFormat{8, 128, false}}) {
     if (is_quick() && !f.zeros) continue;
-    // As few columns as have sums of a row of their own; of inner ones some warps have more than others.
-    const std::int64_t pair = f.bits == 4 ? 256 : 128;
-    const std::int64_t inputs = 8 * pair, inner_columns = 9 * pair, outputs = 40;
-    const Pair gate_up = pack(f, kBf16, {inner_columns, inner_columns}, inputs);
-    const Pair down = pack(f, kBf16, {outputs}, inner_columns);
-    struct Mlp {
-      Floats inner, y;
-    };
-    const auto mlp = [&](Ops& ops, float bias_of_one, auto between) {
-      const auto of = [&](const Pair& w) -> const Weight& {
-        return &ops == &device() ? *w.device : *w.host;
-      };
-      Floats up = nothing(inner_columns);
-      std::ranges::fill(up, 0.0f);
-      up[37] = bias_of_one;
-      const Numbers x(ops, numbers(inputs, 1), inputs), bias(ops, up, inner_columns),
-          inner(ops, nothing(inner_columns), inner_columns), y(ops, nothing(outputs), outputs);
-      const Matrix out = y.matrix();
-      const std::vector<const float*> biases = {nullptr, bias.data()};
-      ops.linear_act_mul(x.matrix(), of(gate_up), biases, HiddenAct::Silu, inner.matrix());
-      between(ops, inner.matrix());
-      ops.linear(inner.matrix(), of(down), {}, {&out, 1});
-      return Mlp{inner.read(), y.read()};
-    };
-    const auto nothing_else = [](Ops&, Matrix) {};
-    const auto twice = [](Ops& ops, Matrix inner) { ops.add(inner, inner); };
+    const std::int64_t inputs = 8 * pair_columns(f), inner = 9 * pair_columns(f);
+    const Pair gate_up = pack(f, kBf16, {inner, inner}, inputs);
+    const Pair down = pack(f, kBf16, {40}, inner);
+    const auto run = [&](Ops& ops, auto between) { return mlp(ops, gate_up, down, 0.0f, between); };
     const std::string what = concat(f.bits, " bits, groups of ", f.group);
-    const Mlp exact = mlp(host(), 0.0f, nothing_else), found = mlp(device(), 0.0f, nothing_else);
+    const Mlp exact = run(host(), nothing_between), found = run(device(), nothing_between);
     CHECK(is_close(found.inner, exact.inner, 2e-4f, what + ", act_mul"));
     CHECK(is_close(found.y, exact.y, 2e-4f, what + ", the next product"));
-    const Mlp apart = mlp(device(), 0.0f, [](Ops& ops, Matrix) { ops.submit(); });
+    const Mlp apart = run(device(), [](Ops& ops, Matrix) { ops.submit(); });
     CHECK(is_close(apart.inner, found.inner, 0.0f, what + ", act_mul by itself"));
-    CHECK(is_close(apart.y, found.y, 1e-6f, what + ", the next product by itself"));
-    CHECK(is_close(mlp(device(), 0.0f, twice).y, mlp(host(), 0.0f, twice).y, 2e-4f,
-                   what + ", doubled in between"));
-    const Mlp beyond = mlp(device(), std::numeric_limits<float>::infinity(), nothing_else);
+    // The same digits, but for a run whose largest is rounded up to a power of two.
+    CHECK(is_close(apart.y, found.y, 2e-5f, what + ", the next product by itself"));
+    const auto twice = [](Ops& ops, Matrix inner) { ops.add(inner, inner); };
+    CHECK(is_close(run(device(), twice).y, run(host(), twice).y, 2e-4f, what + ", doubled"));
+    const Mlp beyond =
+        mlp(device(), gate_up, down, std::numeric_limits<float>::infinity(), nothing_between);
     CHECK(std::isinf(beyond.inner[37]) && std::isfinite(beyond.inner[36]));
     CHECK(std::ranges::none_of(beyond.y, [](float v) { return std::isfinite(v); }));
 #if defined(INFINILM_CUDA_EMULATED)
-    // Device memory is the host's: only who does not read it does not notice.
-    const auto unnoticed = [](Ops&, Matrix inner) { std::fill_n(inner.data, inner.cols, 1.0f); };
-    CHECK(is_close(mlp(device(), 0.0f, unnoticed).y, found.y, 0.0f, what + ", what was left"));
+    CHECK(takes_digits(gate_up, down));
 #endif
   }
+}
+
+// Digits are for weights of one kind: others make their own.
+TEST(digits_are_not_for_every_product) {
+  struct {
+    QuantFormat gate_up, down;
+    DataType compute;
+    bool takes;
+  } const cases[] = {{{8, 128, false}, {4, 32, false}, kBf16, false},
+                     {{8, 128, false}, {8, 32, true}, kBf16, false},
+                     {{8, 32, true}, {8, 128, false}, kF16, true},
+                     {{8, 128, false}, {8, 128, false}, kF32, false}};
+  for (const auto& c : cases) {
+    const std::int64_t inner = 9 * pair_columns(c.down);
+    const Pair gate_up = pack(c.gate_up, kBf16, {inner, inner}, 8 * pair_columns(c.gate_up));
+    const Pair down = pack(c.down, c.compute, {40}, inner);
+    const std::string what = concat(c.gate_up.bits, " bits, then ", c.down.bits, ", in ",
+                                    name_of(c.compute), c.down.zeros ? ", zeros" : "");
+    CHECK(is_close(mlp(device(), gate_up, down, 0.0f, nothing_between).y,
+                   mlp(host(), gate_up, down, 0.0f, nothing_between).y, 5e-4f, what));
+#if defined(INFINILM_CUDA_EMULATED)
+    CHECK(takes_digits(gate_up, down) == c.takes);
+#endif
+  }
+}
+
+// What leaves digits takes none: there is memory for one product's.
+TEST(digits_of_one_product_at_a_time) {
+  const QuantFormat f = {8, 128, false};
+  constexpr std::int64_t kColumns = 1152;
+  const Pair gate_up = pack(f, kBf16, {kColumns, kColumns}, kColumns);
+  CHECK(agree(nothing(kColumns), kColumns, 0, 1e-3f, "act_mul of act_mul", [&](Ops& ops, Matrix y) {
+    const Weight& w = &ops == &device() ? *gate_up.device : *gate_up.host;
+    const Numbers x(ops, numbers(kColumns, 1), kColumns), inner(ops, nothing(kColumns), kColumns);
+    ops.linear_act_mul(x.matrix(), w, {}, HiddenAct::Silu, inner.matrix());
+    ops.linear_act_mul(inner.matrix(), w, {}, HiddenAct::Silu, y);
+    ops.synchronize();
+  }));
 }
 
 // What last_use said is forgotten with the product that failed.
