@@ -13,7 +13,6 @@ namespace {
 
 using Layout = QuantizationScheme::Layout;
 
-constexpr JsonLimits kQuantizationConfigLimits{std::size_t{16} << 20, 64};
 constexpr const char* kWayOut =
     " (or take the unquantised checkpoint and have it rounded to int4 or int8 while it is loaded)";
 
@@ -223,7 +222,7 @@ std::vector<QuantizationScheme> read_compressed(const Fields& f) {
 }  // namespace
 
 std::vector<QuantizationScheme> read_quantization_schemes(const std::string& json) {
-  const Json document = parse_json(json, "quantization_config", kQuantizationConfigLimits);
+  const Json document = parse_json(json, "quantization_config", kConfigLimits);
   if (document.is_null()) return {};
   const Fields f(document, "quantization_config");
   const std::string method = f.text("quant_method", "");

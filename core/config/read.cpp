@@ -17,8 +17,6 @@
 namespace infinilm {
 namespace {
 
-constexpr JsonLimits kConfigLimits{std::size_t{16} << 20, 64};
-
 bool given(const Json& document, const std::string& key) {
   return document.contains(key) && !document[key].is_null();
 }

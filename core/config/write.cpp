@@ -12,11 +12,9 @@
 namespace infinilm {
 namespace {
 
-constexpr JsonLimits kExtraLimits{std::size_t{64} << 20, 64};
-
 // Every field, over the keys that came with the file.
 Json document_of(const LlamaConfig& config, const std::string& extra) {
-  Json document = parse_json(extra, "config", kExtraLimits);
+  Json document = parse_json(extra, "config", kWrittenConfigLimits);
   const Json unknown_rope = document.value("rope_scaling", Json::object());
   for (const ConfigField& field : config_fields())
     document[field.name] = field_to_json(config, field);
@@ -99,8 +97,9 @@ void LlamaConfig::save_pretrained(const std::string& directory) const {
 }
 
 std::string LlamaConfig::quantization_config_json() const {
-  return dump_json(parse_json(extra_, "config", kExtraLimits).value("quantization_config", Json()),
-                   false);
+  return dump_json(
+      parse_json(extra_, "config", kWrittenConfigLimits).value("quantization_config", Json()),
+      false);
 }
 
 std::string LlamaConfig::rope_scaling_json() const {

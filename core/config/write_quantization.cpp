@@ -6,8 +6,6 @@
 namespace infinilm {
 namespace {
 
-constexpr JsonLimits kWrittenConfigLimits{std::size_t{64} << 20, 64};
-
 Json json_of(const PackedGroup& g) {
   Json weights = {{"num_bits", g.bits},   {"type", "int"},         {"symmetric", !g.zeros},
                   {"dynamic", false},     {"actorder", nullptr},   {"block_structure", nullptr},

@@ -15,8 +15,6 @@
 namespace infinilm {
 namespace {
 
-constexpr JsonLimits kGenerationConfigLimits{std::size_t{16} << 20, 64};
-
 // Options of HF that change the result and are not supported, with the values at which they do nothing
 // (besides null). Options that only change speed or form of HF's output are ignored.
 struct Unsupported {
@@ -152,7 +150,7 @@ void GenerationConfig::check() const {
 }
 
 GenerationConfig GenerationConfig::from_json(const std::string& text) {
-  const Json document = parse_json(text, "generation config", kGenerationConfigLimits);
+  const Json document = parse_json(text, "generation config", kConfigLimits);
   infinilm::check(document.is_object(), "expected a generation config as a JSON object, found ",
                   describe(document));
   refuse_unsupported_generation(document);
@@ -174,7 +172,7 @@ GenerationConfig GenerationConfig::from_pretrained(const std::string& directory,
     result.pad_token_id = config.pad_token_id;
     return result;
   }
-  const std::string text = read_file(path, kGenerationConfigLimits.max_bytes);
+  const std::string text = read_file(path, kConfigLimits.max_bytes);
   try {
     return from_json(text);
   } catch (const ValueError& error) {

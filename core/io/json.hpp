@@ -15,6 +15,9 @@ struct JsonLimits {
   std::size_t max_bytes;
   std::size_t max_depth;  // of nested objects and arrays; 1 for {}
 };
+// Of configs, as they are read, and as they are written.
+inline constexpr JsonLimits kConfigLimits{std::size_t{16} << 20, 64};
+inline constexpr JsonLimits kWrittenConfigLimits{std::size_t{64} << 20, 64};
 
 // Stricter than RFC 8259 allows a reader to be: no duplicate names, no byte order mark, no NaN, valid UTF-8.
 // Throws ValueError that begins with `source` (a file name) and names the last key read.
