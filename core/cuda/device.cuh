@@ -62,11 +62,31 @@ __device__ __forceinline__ void add_to(float* y, float x) {
 #endif
 }
 
-#if !defined(INFINILM_CUDA_EMULATED)
-__device__ __forceinline__ unsigned shared_address(const void* p) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+// Where something lies in shared memory. A pointer to it is made anew from where shared memory begins, which takes long to ask for; an address that
+// is kept() is not.
+#if defined(INFINILM_CUDA_EMULATED)
+using SharedAddress = std::uintptr_t;
+inline SharedAddress shared_address(const void* p) { return reinterpret_cast<SharedAddress>(p); }
+inline unsigned char* shared_pointer(SharedAddress a) {
+  return reinterpret_cast<unsigned char*>(a);
+}
+#else
+using SharedAddress = unsigned;
+__device__ __forceinline__ SharedAddress shared_address(const void* p) {
+  return static_cast<SharedAddress>(__cvta_generic_to_shared(p));
+}
+__device__ __forceinline__ unsigned char* shared_pointer(SharedAddress a) {
+  return static_cast<unsigned char*>(__cvta_shared_to_generic(a));
 }
 #endif
+// The same number, of which the compiler does not know how it came about: it keeps it in a register, where it would compute it again.
+template <class T>
+__device__ __forceinline__ T kept(T x) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
 
 // What all lanes of a warp have, of which the compiler does not know it: it lets products overlap only where it is certain that all threads
 // come along.

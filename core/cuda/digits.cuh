@@ -15,15 +15,15 @@ namespace infinilm::cuda {
 
 // How digits lie in memory: of every 64 columns 128 bytes, [digit 2][t 4][piece 2][8 columns], the higher digits first, so that a
 // lane reads what it multiplies of two pieces at once. The eight columns are in the order of SignedCodes.
-inline constexpr int kChunkOfDigits = 64;
-__device__ __forceinline__ int digits_place(int column, int digit) {
-  const int piece = column % kChunkOfDigits / 32, t = column % 32 / 8;
+inline constexpr unsigned kChunkOfDigits = 64;
+__device__ __forceinline__ unsigned digits_place(unsigned column, unsigned digit) {
+  const unsigned piece = column % kChunkOfDigits / 32, t = column % 32 / 8;
   return column / kChunkOfDigits * 128 + digit * 64 + t * 16 + piece * 8;
 }
 
 // Where one of eight neighbouring columns is among them, as gather_digits has them.
 template <Layout kLayout>
-__device__ __forceinline__ int place_of_eight(int column) {
+__device__ __forceinline__ unsigned place_of_eight(unsigned column) {
   return kLayout == Layout::Q4 ? column % 4 * 2 + column / 4 : column;
 }
 
@@ -98,15 +98,16 @@ __device__ __forceinline__ bool take_digits(const float (&v)[8], Digits& digits,
   return lane_index() % kRunLanes == 0;
 }
 __device__ __forceinline__ void put_digits(std::uint16_t* row, int column, const Digits& digits) {
-  auto* bytes = reinterpret_cast<unsigned char*>(row);
-  *reinterpret_cast<uint2*>(bytes + digits_place(column, 0)) = digits.high;
-  *reinterpret_cast<uint2*>(bytes + digits_place(column, 1)) = digits.low;
+  unsigned char* high =
+      reinterpret_cast<unsigned char*>(row) + digits_place(static_cast<unsigned>(column), 0);
+  *reinterpret_cast<uint2*>(high) = digits.high;
+  *reinterpret_cast<uint2*>(high + digits_place(0, 1)) = digits.low;
 }
 
 // One column of a row for the product after this one, by 16 lanes that have a run of them; all lanes of a warp at once. The value that its
 // digits stand for.
 template <class Unit>
-__device__ __forceinline__ float leave_digits(const DigitRow& to, int column, float v,
+__device__ __forceinline__ float leave_digits(const DigitRow& to, unsigned column, float v,
                                               bool is_there) {
   float largest = fabsf(v);
 #pragma unroll
@@ -249,7 +250,8 @@ struct DigitSums : SumsByRow, RowsOfUnits<Unit> {
     const int g = lane_index() / 4, t = lane_index() % 4;
     const int row = min(i * 4 + g / 2, from.rows - 1);
     const auto* bytes = reinterpret_cast<const unsigned char*>(from.x + row * from.stride);
-    return *reinterpret_cast<const uint4*>(bytes + digits_place(column, g % 2) + t * 16);
+    const unsigned at = digits_place(static_cast<unsigned>(column), static_cast<unsigned>(g % 2));
+    return *reinterpret_cast<const uint4*>(bytes + at + t * 16);
   }
   __device__ __forceinline__ static Note note_of(const StagedX<DigitSums>& from, int column,
                                                  int i) {
@@ -264,33 +266,74 @@ struct DigitSums : SumsByRow, RowsOfUnits<Unit> {
 template <class Unit>
 struct RowSums : DigitRows<Unit, kDigitRun, kDigitRun> {
   using Rows = DigitRows<Unit, kDigitRun, kDigitRun>;
+  // Sums only where there are zeros that need them. Those that a lane multiplies of a unit are neighbours.
+  using Note = std::conditional_t<Unit::kHasZeros, cuda::Note, float>;
+  static constexpr int kTwos = Unit::kPieces / 2;
+  struct alignas(kTwos * sizeof(Note)) OwnNotes {
+    Note of[kTwos];
+  };
   static constexpr bool kHasDigitRuns = true;
   static constexpr int kRows = 1;
   float d[2];
+  uint2 x[Unit::kPieces] = {};  // what the lane multiplies: zeros stay where it has no part
 
   __host__ __device__ static constexpr int floats(int) { return kTileRows; }
   __device__ static constexpr int place(int, int n) { return n; }
+  __device__ __forceinline__ static void put_note(Note* notes, int column, const cuda::Note& note) {
+    const unsigned run = static_cast<unsigned>(column) / kDigitRun;
+    constexpr unsigned kEach = kTwos, kOfUnit = 4 * kEach;
+    Note& to = notes[run / kOfUnit * kOfUnit + run % 4 * kEach + run / 4 % kEach];
+    if constexpr (Unit::kHasZeros) {
+      to = note;
+    } else {
+      to = note.scale;
+    }
+  }
+  __device__ __forceinline__ static void put(const StagedX<RowSums>& to, int, int column,
+                                             const float (&v)[kOwn], bool is_inside) {
+    Digits digits;
+    cuda::Note note;
+    const bool keeps =
+        take_digits<Unit::kFormat, kDigitRun, kDigitRun, Unit::kHasZeros>(v, digits, note);
+    if (!is_inside) return;
+    put_digits(to.x, column, digits);
+    if (keeps) put_note(to.notes, column, note);
+  }
   __device__ __forceinline__ void clear() { d[0] = d[1] = 0.0f; }
   __device__ __forceinline__ void add(const Unit& unit, const StagedX<RowSums>& from) {
     const int g = lane_index() / 4, t = lane_index() % 4;
+    const auto own_column = static_cast<unsigned>(g / 4 * 32 + t * 8);
+    const auto* own = reinterpret_cast<const unsigned char*>(from.x) +
+                      digits_place(own_column, static_cast<unsigned>(g % 2));
 #pragma unroll
-    for (int two = 0; two < Unit::kPieces / 2; ++two) {
-      const auto* bytes = reinterpret_cast<const unsigned char*>(from.x);
-      const int own = digits_place((two * 2 + g / 4) * 32 + t * 8, g % 2);
-      const uint2 x = *reinterpret_cast<const uint2*>(bytes + own);
+    for (int i = 0; i < 2; ++i) {
+      if (g / 2 != i * 2 + t / 2) continue;
+#pragma unroll
+      for (int two = 0; two < kTwos; ++two) {
+        const unsigned at = digits_place(static_cast<unsigned>(two) * kChunkOfDigits, 0);
+        x[two * 2 + i] = *reinterpret_cast<const uint2*>(own + at);
+      }
+    }
+    const auto notes = *reinterpret_cast<const OwnNotes*>(from.notes + t * kTwos);
+#pragma unroll
+    for (int two = 0; two < kTwos; ++two) {
       int sums[4] = {};
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const bool is_own = g / 2 == i * 2 + t / 2;
-        multiply_bytes(sums, unit.signed_codes(two * 2 + i).v, is_own ? x.x : 0u,
-                       is_own ? x.y : 0u);
+      for (int i = two * 2; i < two * 2 + 2; ++i) {
+        multiply_bytes(sums, unit.signed_codes(i).v, x[i].x, x[i].y);
       }
-      const Note note = from.notes[two * 4 + t];
+      const Note note = notes.of[two];
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         int sum = sums[2 * h] * 256 + sums[2 * h + 1];
-        if constexpr (Unit::kHasZeros) sum -= Rows::signed_zero(unit.own_zero(two, h)) * note.sum;
-        d[h] = fmaf(static_cast<float>(sum) * unit.own_scale(two, h), note.scale, d[h]);
+        float scale;
+        if constexpr (Unit::kHasZeros) {
+          sum -= Rows::signed_zero(unit.own_zero(two, h)) * note.sum;
+          scale = note.scale;
+        } else {
+          scale = note;
+        }
+        d[h] = fmaf(static_cast<float>(sum) * unit.own_scale(two, h), scale, d[h]);
       }
     }
   }

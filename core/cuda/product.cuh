@@ -145,14 +145,11 @@ __device__ __forceinline__ float scale_of_row(const Product& p, const float* squ
   return scale_of_norm(p, sum);
 }
 
-// Of one output of a tile, by all warps.
-template <class Sums>
-__device__ __forceinline__ float sum_of(const float* sums, int rows, int tile, int r, int n) {
-  const int floats = Sums::floats(rows);
-  const float* of_tile = sums + tile * kMultiplyingWarps * floats + Sums::place(r, n);
+// Of one output, by all warps; `first`: the first one's.
+__device__ __forceinline__ float sum_of(const float* first, int floats) {
   float sum = 0.0f;
 #pragma unroll
-  for (int w = 0; w < kMultiplyingWarps; ++w) sum += of_tile[w * floats];
+  for (int w = 0; w < kMultiplyingWarps; ++w) sum += first[w * floats];
   return sum;
 }
 
@@ -165,15 +162,16 @@ class Result {
                                                 int i) {
     const int rows = rows_of<Sums>(p);
     Result result;
-    const int row = i / kTileRows;
+    const int row = static_cast<int>(static_cast<unsigned>(i) / kTileRows);
     const int round = rows == 1 ? row : row / rows;  // to divide takes time
     if (round >= rounds.of_group(first)) return result;
-    result.n_ = i % kTileRows;
+    const int n = i & (kTileRows - 1);
     result.r_ = rows == 1 ? 0 : row % rows;
-    result.tile_ = round * rounds.parts();
+    result.at_ =
+        round * rounds.parts() * kMultiplyingWarps * Sums::floats(rows) + Sums::place(result.r_, n);
     const Place at = rounds.place(first + round, 0);
     const ProductPart& part = p.parts[at.part];
-    const int output = at.tile * kTileRows + result.n_;
+    const int output = at.tile * kTileRows + n;
     if (output >= part.matrix.outputs) return result;
     result.output_ = output;
     result.y_ = part.y + result.r_ * part.y_stride + output;
@@ -183,13 +181,13 @@ class Result {
   template <class Sums>
   __device__ __forceinline__ float value(const Product& p, const float* sums,
                                          const float* squares) const {
-    const int rows = rows_of<Sums>(p);
+    const int floats = Sums::floats(rows_of<Sums>(p));
     const bool is_scaled = p.norm == nullptr || !Sums::kTakesAnySize;  // see stage_normed
     const float scale = is_scaled ? 1.0f : scale_of_row(p, squares, r_);
-    float value = sum_of<Sums>(sums, rows, tile_, r_, n_) * scale;
+    float value = sum_of(sums + at_, floats) * scale;
     if (bias_ != nullptr) value += bias_[output_];
     if (p.act >= 0) {
-      float up = sum_of<Sums>(sums, rows, tile_ + 1, r_, n_) * scale;
+      float up = sum_of(sums + at_ + kMultiplyingWarps * floats, floats) * scale;
       if (p.parts[1].bias != nullptr) up += p.parts[1].bias[output_];
       value = activate(value, p.act) * up;
     }
@@ -214,12 +212,14 @@ class Result {
                                                const float* squares) const {
     const bool is_there = y_ != nullptr;
     const float found = is_there ? value<Sums>(p, sums, squares) : 0.0f;
-    const float rounded = leave_digits<Unit>(p.digits_of_y, output_, found, is_there);
+    const auto column = static_cast<unsigned>(output_);
+    const float rounded = leave_digits<Unit>(p.digits_of_y, column, found, is_there);
     if (is_there) *y_ = rounded;
   }
 
  private:
-  int n_ = 0, r_ = 0, tile_ = 0, output_ = 0;
+  int at_ = 0;  // of its first sum
+  int r_ = 0, output_ = 0;
   float* y_ = nullptr;  // of no result
   const float* bias_ = nullptr;
 };
@@ -281,8 +281,8 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
       }
       const bool has_fewer = kInStages && count < min(p.chunk, units_of_warp(p.slots, 0) - begin);
       float* own = of_group + warp * Sums::floats(rows);
+      Sums d;
       for (int tile = 0; tile < tiles; ++tile, own += of_tile) {
-        Sums d;
         d.clear();
         StagedX<Sums> of_unit = x.from(warp * Unit::kColumns);
         for (int step = 0; step < count; ++step, of_unit = of_unit.from(kAcross)) {
@@ -326,7 +326,7 @@ __device__ __forceinline__ void multiply_from_rings(const Product& p, unsigned c
 template <class Unit, class Sums>
 __device__ __forceinline__ void multiply_from_stages(const Product& p, unsigned char* memory) {
   using Plan = BlockPlan<Unit>;
-  const Stages<Unit> stages = {memory, p.depth};
+  const Stages<Unit> stages = {shared_address(memory), p.depth};
   const int warp = uniform(warp_index());
   if (warp == kMultiplyingWarps) {
     if (is_elected()) stages.begin();
@@ -342,7 +342,8 @@ __device__ __forceinline__ void multiply_from_stages(const Product& p, unsigned 
 template <class Unit, class Sums>
 __global__ void __launch_bounds__(BlockPlan<Unit>::kThreads, BlockPlan<Unit>::kBlocks)
     product_kernel(const __grid_constant__ Product p) {
-  INFINILM_SHARED_MEMORY(memory);
+  INFINILM_SHARED_MEMORY(all);
+  unsigned char* memory = shared_pointer(kept(shared_address(all)));
   let_next_start();
   if (static_cast<int>(blockIdx.x) >= p.tiles) {  // see launch_product
     wait_for_previous();

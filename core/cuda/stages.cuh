@@ -15,14 +15,14 @@ struct Stages {
   static constexpr int kFilledAt = kBytes, kEmptiedAt = kFilledAt + sizeof(Arrival);
   static constexpr int kStride = kBytes + 128;
   static_assert(kBytes % 128 == 0);
-  unsigned char* memory;
+  SharedAddress memory;
   int depth;
 
-  __device__ __forceinline__ static Arrival* filled(unsigned char* stage) {
-    return reinterpret_cast<Arrival*>(stage + kFilledAt);
+  __device__ __forceinline__ static Arrival* filled(SharedAddress stage) {
+    return reinterpret_cast<Arrival*>(shared_pointer(stage + kFilledAt));
   }
-  __device__ __forceinline__ static Arrival* emptied(unsigned char* stage) {
-    return reinterpret_cast<Arrival*>(stage + kEmptiedAt);
+  __device__ __forceinline__ static Arrival* emptied(SharedAddress stage) {
+    return reinterpret_cast<Arrival*>(shared_pointer(stage + kEmptiedAt));
   }
   // By one thread. Each warp that multiplies empties a stage by one arrival.
   __device__ __forceinline__ void begin() const {
@@ -41,7 +41,7 @@ class NextStage {
  public:
   using All = Stages<Unit>;
   __device__ __forceinline__ explicit NextStage(const All& all)
-      : bytes_(all.depth * All::kStride),
+      : bytes_(static_cast<SharedAddress>(all.depth) * All::kStride),
         end_(all.memory + bytes_),
         nothing_(static_cast<unsigned>(all.depth) >> 16),
         at_(all.memory) {}
@@ -50,17 +50,17 @@ class NextStage {
     wait_for_arrival(All::emptied(at_), phase_ ^ 1u);  // in the beginning they are
     if (is_elected()) {
       expect_bytes(All::filled(at_), bytes);
-      copy_at_once(at_, from, bytes, All::filled(at_));
+      copy_at_once(shared_pointer(at_), from, bytes, All::filled(at_));
     }
     advance();
   }
   __device__ __forceinline__ void wait() const { wait_for_arrival(All::filled(at_), phase_); }
-  __device__ __forceinline__ const unsigned char* at() const { return at_; }
+  __device__ __forceinline__ SharedAddress at() const { return at_; }
   // The whole warp has read it, and `found` comes of all that was read: loads may be under way when they have been asked for, and a copy
   // into the stage would not wait for them. Where to arrive therefore depends on it, as far as the compiler can know.
   __device__ __forceinline__ void release(unsigned found) {
     __syncwarp();
-    if (is_elected()) arrive(All::emptied(at_) + (found & nothing_));
+    if (is_elected()) arrive(All::emptied(at_ + (found & nothing_)));
     advance();
   }
 
@@ -68,14 +68,13 @@ class NextStage {
   __device__ __forceinline__ void advance() {
     at_ += All::kStride;
     if (at_ != end_) return;
-    at_ -= bytes_;  // by steps: where shared memory begins takes long to ask for
+    at_ -= bytes_;
     phase_ ^= 1u;
   }
 
-  const int bytes_;
-  unsigned char* const end_;
+  const SharedAddress bytes_, end_;
   const unsigned nothing_;
-  unsigned char* at_;
+  SharedAddress at_;
   unsigned phase_ = 0;
 };
 
@@ -84,14 +83,16 @@ template <class Unit>
 class OwnUnits {
  public:
   __device__ __forceinline__ OwnUnits(const Stages<Unit>& all, int warp)
-      : next_(all), offset_(warp * Unit::kSlotBytes) {}
+      : next_(all), offset_(static_cast<SharedAddress>(warp) * Unit::kSlotBytes) {}
   __device__ __forceinline__ void wait() const { next_.wait(); }
-  __device__ __forceinline__ const unsigned char* at() const { return next_.at() + offset_; }
+  __device__ __forceinline__ const unsigned char* at() const {
+    return shared_pointer(next_.at() + offset_);
+  }
   __device__ __forceinline__ void release(unsigned found) { next_.release(found); }
 
  private:
   NextStage<Unit> next_;
-  const int offset_;
+  const SharedAddress offset_;
 };
 
 }  // namespace infinilm::cuda

@@ -13,8 +13,11 @@ struct OwnColumns {
   int begin, warp, count;
   // Where number i lies in the chunk, and in x: behind its `inputs` columns, if there is none.
   __device__ __forceinline__ int in_chunk(int i) const {
-    constexpr int kColumns = Unit::kColumns;
-    return (i / kColumns * kMultiplyingWarps + warp) * kColumns + i % kColumns;
+    constexpr unsigned kColumns =
+        Unit::kColumns;  // powers of two, which to divide by is least for numbers without a sign
+    const auto n = static_cast<unsigned>(i);
+    return static_cast<int>(n / kColumns * (kMultiplyingWarps * kColumns) + n % kColumns) +
+           warp * Unit::kColumns;
   }
   __device__ __forceinline__ int in_x(int i, int inputs) const {
     return i < count ? begin + in_chunk(i) : inputs;
@@ -141,28 +144,26 @@ __device__ __forceinline__ void copy_notes(const Product& p, OwnColumns<Unit> ow
 template <class Unit, class Sums>
 __device__ __forceinline__ void copy_digits(const Product& p, OwnColumns<Unit> own,
                                             const StagedX<Sums>& to) {
-  constexpr int kTimes = 4, kOfNotes = 2 * kDigitRun;  // columns of what a lane copies at a time
-  constexpr int kNotesTimes = kTimes * kOwn / kOfNotes;
+  constexpr int kTimes = 4, kNotesTimes = kTimes * kOwn / kDigitRun;
   const int lane = lane_index();
   for (int at = 0; at < own.count; at += kTimes * kStagedColumns) {
-    uint4 notes[kNotesTimes], x[kTimes];
+    Note notes[kNotesTimes];
+    uint4 x[kTimes];
     const auto each = [&](auto& of, int columns, auto use) {
       int i = at + lane * columns;
 #pragma unroll
-      for (uint4& v : of) {
+      for (auto& v : of) {
         if (i < own.count) use(v, own.in_chunk(i));
         i += 32 * columns;
       }
     };
-    each(notes, kOfNotes, [&](uint4& v, int column) {
-      v = *reinterpret_cast<const uint4*>(p.digits.notes + (own.begin + column) / kDigitRun);
+    each(notes, kDigitRun, [&](Note& v, int column) {
+      v = p.digits.notes[static_cast<unsigned>(own.begin + column) / kDigitRun];
     });
     each(x, kOwn, [&](uint4& v, int column) {
       v = *reinterpret_cast<const uint4*>(p.digits.x + own.begin + column);
     });
-    each(notes, kOfNotes, [&](const uint4& v, int column) {
-      *reinterpret_cast<uint4*>(to.notes + column / kDigitRun) = v;
-    });
+    each(notes, kDigitRun, [&](const Note& v, int column) { Sums::put_note(to.notes, column, v); });
     each(x, kOwn,
          [&](const uint4& v, int column) { *reinterpret_cast<uint4*>(to.x + column) = v; });
   }

@@ -158,7 +158,7 @@ struct QuantisedUnit {
   }
   __device__ __forceinline__ int zero(int piece, int h) const {
     if constexpr (!kZeros) return kCodeMiddle<kLayout>;
-    return zeros[piece * kRuns / kPieces] >> (8 * h) & 0xff;
+    return zeros[run_place(kRuns, piece * kRuns / kPieces)] >> (8 * h) & 0xff;
   }
   __device__ __forceinline__ Eight eight(int piece, int h) const {
     if constexpr (kLayout == Layout::Q4) return eight_of_q4(word(codes[h], piece), zero(piece, h));
@@ -193,7 +193,7 @@ struct QuantisedUnit {
     return p;
   }
   __device__ __forceinline__ float scale(int piece, int h) const {
-    const unsigned both = scales[piece * kRuns / kPieces];
+    const unsigned both = scales[run_place(kRuns, piece * kRuns / kPieces)];
     return h == 0 ? low_f16(both) : high_f16(both);
   }
 };
@@ -245,15 +245,23 @@ struct UnitsOfRow : PairOfUnits<Unit> {
     const int g = lane_index() / 4;
 #pragma unroll
     for (int i = 0; i < 2; ++i) units[i].load_codes(slot + i * Unit::kSlotBytes);
+    constexpr int kRuns = Unit::kRunsOfUnit, kTwos = Unit::kPieces / 2;  // of a unit
 #pragma unroll
-    for (int i = 0; i < kPieces / 2; ++i) {
-      const int piece = i * 2 + lane_index() % 4 / 2;
-      const unsigned char* unit = slot + piece / Unit::kPieces * Unit::kSlotBytes;
-      const int run =
-          g * Unit::kRunsOfUnit + piece % Unit::kPieces * Unit::kRunsOfUnit / Unit::kPieces;
-      scales[i] = reinterpret_cast<const unsigned*>(unit + Unit::kScalesAt)[run];
+    for (int u = 0; u < 2; ++u) {
+      const unsigned char* unit = slot + u * Unit::kSlotBytes;
+      const int first = g * kRuns + (kRuns == 1 ? 0 : lane_index() % 4 / 2 * kTwos);
+      const auto* s = reinterpret_cast<const unsigned*>(unit + Unit::kScalesAt) + first;
+      const auto* z = reinterpret_cast<const std::uint16_t*>(unit + Unit::kZerosAt) + first;
+      if constexpr (kRuns == 4) {  // both are aligned for it
+        const auto both = *reinterpret_cast<const uint2*>(s);
+        scales[2 * u] = both.x, scales[2 * u + 1] = both.y;
+      } else {
+#pragma unroll
+        for (int i = 0; i < kTwos; ++i) scales[u * kTwos + i] = s[0];
+      }
       if constexpr (kHasZeros) {
-        zeros[i] = reinterpret_cast<const std::uint16_t*>(unit + Unit::kZerosAt)[run];
+#pragma unroll
+        for (int i = 0; i < kTwos; ++i) zeros[u * kTwos + i] = z[kRuns == 4 ? i : 0];
       }
     }
   }

@@ -7,7 +7,7 @@
 //           columns in the unit, lane t has columns 32 p + 8 t … + 7: at 4 bits in word p, column 2 (j % 4) + j / 4 of the
 //           eight in nibble j; at 8 bits in bytes 8 p … 8 p + 7
 //   scales  [8][runs][2] float16: of output 8 h + g at [g][run][h]; a run is the unit if groups are of whole units, else 32
-//           columns
+//           columns, of which four are in the order 0, 2, 1, 3
 //   zeros   [8][runs][2] bytes, if the format has them
 // padded to 32 bytes. So that a warp's loads are contiguous, and columns multiplied together have one scale. A row has an even number of
 // units: few rows are multiplied by two of them at a time.
@@ -79,11 +79,15 @@ INFINILM_ANYWHERE constexpr CodePlace code_place(int bits, int row, int column) 
   const int nibble = k / 2 + k % 2 * 4;
   return {chunk + p * 4 + nibble / 2, nibble % 2 * 4};
 }
+// Neighbours are what a lane multiplies of one row of x.
+INFINILM_ANYWHERE constexpr int run_place(int runs, int run) {
+  return runs == 4 ? run % 2 * 2 + run / 2 : run;
+}
 INFINILM_ANYWHERE constexpr int scale_place(const UnitLayout& l, int row, int run) {
-  return 1024 + ((row % 8 * l.runs + run) * 2 + row / 8) * 2;
+  return 1024 + ((row % 8 * l.runs + run_place(l.runs, run)) * 2 + row / 8) * 2;
 }
 INFINILM_ANYWHERE constexpr int zero_place(const UnitLayout& l, int row, int run) {
-  return 1024 + kTileRows * l.runs * 2 + (row % 8 * l.runs + run) * 2 + row / 8;
+  return 1024 + kTileRows * l.runs * 2 + (row % 8 * l.runs + run_place(l.runs, run)) * 2 + row / 8;
 }
 
 // One matrix, as kernels see it.
