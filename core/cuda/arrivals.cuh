@@ -45,6 +45,7 @@ inline void expect_bytes(Arrival* arrival, int) { emulation::arrive(arrival); }
 inline void copy_at_once(void* to, const void* from, int bytes, Arrival*) {
   std::memcpy(to, from, static_cast<std::size_t>(bytes));
 }
+inline void prefetch_at_once(const void*, int) {}
 inline void wait_for_arrival(Arrival* arrival, unsigned phase) {
   emulation::wait_for_phase(arrival, phase);
 }
@@ -107,6 +108,12 @@ __device__ __forceinline__ void copy_at_once(void* to, const void* from, int byt
       "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(to)),
       "l"(from), "r"(bytes), "r"(shared_address(arrival)), "l"(leaves_first)
       : "memory");
+#endif
+}
+// Into the device's cache. By one thread; a multiple of 16 bytes.
+__device__ __forceinline__ void prefetch_at_once(const void* from, int bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 #endif
 }
 // The whole warp, until the phase has ended.

@@ -176,7 +176,7 @@ struct RowState {
 __device__ __forceinline__ void write_result(const AttentionTask& task, const Share& s,
                                              float* partial, int r, int d, Merge merged) {
   if (partial == nullptr) {
-    merged.scale(1.0f / merged.total);
+    merged.scale(quotient(1.0f, merged.total));
     return put_results(task, s, r, d, merged.sum);
   }
   if (d >= task.kv.padded) return;

@@ -24,7 +24,12 @@ struct Tiles : KeyTiles<kD> {
   static constexpr int kBytes = (KeyTiles<kD>::kAll + kTokenHeads * KeyTiles<kD>::kStride) * 2;
 };
 
-// What a thread rotates: a pair of dimensions, d and d + half, of every kAtOnce-th head.
+// Two dimensions of a head, d and d + half.
+struct Pair {
+  float a = 0.0f, b = 0.0f;
+};
+
+// What a thread has of heads: a pair of every kAtOnce-th one. All pairs are read before one of them is looked at: memory answers once.
 template <int kD>
 struct OwnPair {
   static constexpr int kPairs = kD <= 64 ? 32 : kD <= 128 ? 64 : 128;  // threads of a head
@@ -40,27 +45,48 @@ struct OwnPair {
     angle.cos = task.cos[row_of(s, 0) * task.cos_stride + d];
     angle.sin = task.sin[row_of(s, 0) * task.sin_stride + d];
   }
-  __device__ __forceinline__ RotaryPair of(const float* head) const {
-    return {head[d], head[d + half], angle.cos, angle.sin};
+  // `at`: the first of the two.
+  __device__ __forceinline__ Pair read(const float* at) const { return {at[0], at[half]}; }
+  __device__ __forceinline__ RotaryPair turned(const Pair& pair) const {
+    return {pair.a, pair.b, angle.cos, angle.sin};
   }
 };
 
-// The token's query heads into rows of Tiles::kStride, rotated and rounded.
+// A thread's pairs of the token's query heads.
 template <bool kF16, int kD>
-__device__ __forceinline__ void stage_queries(const AttentionTask& task, const Share& s,
-                                              const OwnPair<kD>& own, std::uint16_t* to) {
-  if (own.d >= own.half) return;
-  const float* heads = task.q + row_of(s, 0) * task.q_stride + column_of(task, s, 0);
+struct Queries {
+  static constexpr int kAtOnce = OwnPair<kD>::kAtOnce, kCount = kTokenHeads / kAtOnce;
+  const float* from;  // the first one
+  Pair pairs[kCount];
+
+  __device__ __forceinline__ Queries(const AttentionTask& task, const Share& s,
+                                     const OwnPair<kD>& own)
+      : from(task.q + row_of(s, 0) * task.q_stride + column_of(task, s, 0) +
+             own.first_head * task.kv.head_dim + own.d) {}
+  __device__ __forceinline__ void read(const AttentionTask& task, const Share& s,
+                                       const OwnPair<kD>& own) {
 #pragma unroll
-  for (int i = 0; i < kTokenHeads / OwnPair<kD>::kAtOnce; ++i) {
-    const int r = own.first_head + i * OwnPair<kD>::kAtOnce;
-    if (r >= s.rows) break;
-    const RotaryPair pair = own.of(heads + r * task.kv.head_dim);
-    std::uint16_t* at = to + r * Tiles<kD>::kStride + own.d;
-    at[0] = to_half<kF16>(pair.first());
-    at[own.half] = to_half<kF16>(pair.second());
+    for (int i = 0; i < kCount; ++i) {
+      const int r = own.first_head + i * kAtOnce;
+      if (r < s.rows && own.d < own.half) {
+        pairs[i] = own.read(from + i * kAtOnce * task.kv.head_dim);
+      }
+    }
   }
-}
+  // Into rows of Tiles::kStride, rotated and rounded.
+  __device__ __forceinline__ void write(const Share& s, const OwnPair<kD>& own,
+                                        std::uint16_t* to) const {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int r = own.first_head + i * kAtOnce;
+      if (r >= s.rows || own.d >= own.half) break;
+      const RotaryPair pair = own.turned(pairs[i]);
+      std::uint16_t* at = to + r * Tiles<kD>::kStride + own.d;
+      at[0] = to_half<kF16>(pair.first());
+      at[own.half] = to_half<kF16>(pair.second());
+    }
+  }
+};
 // Zeros around that: heads that are not there, dimensions behind the last.
 template <int kD>
 __device__ __forceinline__ void clear_queries(const AttentionTask& task, const Share& s,
@@ -75,9 +101,15 @@ __device__ __forceinline__ void clear_queries(const AttentionTask& task, const S
 template <bool kF16, int kD>
 struct NewToken {
   std::uint16_t *keys = nullptr, *values = nullptr;  // of the head, in the block that it goes to
-  std::uint16_t k[2] = {}, v[2] = {};
+  const float *key_from = nullptr, *value_from = nullptr;
+  Pair key, value;
 
-  __device__ __forceinline__ void find_place(const AttentionTask& task, const Share& s) {
+  __device__ __forceinline__ void find_places(const AttentionTask& task, const Share& s,
+                                              const OwnPair<kD>& own) {
+    const std::int64_t row = row_of(s, 0);
+    const std::int64_t column = std::int64_t{s.kv_head} * task.kv.head_dim + own.d;
+    key_from = task.k + row * task.k_stride + column;
+    value_from = task.v + row * task.v_stride + column;
     std::byte* block = task.sequences.blocks[s.sequence.first_block + s.position / kKeys];
     keys = reinterpret_cast<std::uint16_t*>(keys_of(task.kv, block, s.kv_head));
     values = reinterpret_cast<std::uint16_t*>(values_of(task.kv, block, s.kv_head));
@@ -85,36 +117,34 @@ struct NewToken {
   __device__ __forceinline__ static bool has_part(const OwnPair<kD>& own) {
     return own.first_head == 0 && own.d < own.half;
   }
-  __device__ __forceinline__ void read(const AttentionTask& task, const Share& s,
-                                       const OwnPair<kD>& own) {
+  __device__ __forceinline__ void read(const OwnPair<kD>& own) {
     if (!has_part(own)) return;
-    const std::int64_t row = row_of(s, 0), column = std::int64_t{s.kv_head} * task.kv.head_dim;
-    const RotaryPair key = own.of(task.k + row * task.k_stride + column);
-    const float* value = task.v + row * task.v_stride + column;
-    k[0] = to_half<kF16>(key.first());
-    k[1] = to_half<kF16>(key.second());
-    v[0] = to_half<kF16>(value[own.d]);
-    v[1] = to_half<kF16>(value[own.d + own.half]);
+    key = own.read(key_from);
+    value = own.read(value_from);
   }
   // To its place among the block's in shared memory, and by one of the key head's blocks of threads in the cache.
   __device__ __forceinline__ void write(const AttentionTask& task, const Share& s,
                                         const OwnPair<kD>& own, std::uint16_t* shared_keys,
                                         std::uint16_t* shared_values) const {
-    if (!has_part(own)) return;
+    if (own.first_head != 0) return;
     const int token = s.position % kKeys, padded = task.kv.padded;
     const bool keeps = s.head == s.kv_head * task.group;
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int d = own.d + h * own.half;
-      shared_keys[token * Tiles<kD>::kStride + d] = k[h];
-      shared_values[token * Tiles<kD>::kStride + d] = v[h];
-      if (keeps) keys[token * padded + d] = k[h];
-      if (keeps) values[token * padded + d] = v[h];
+    const auto put = [&](int d, std::uint16_t k, std::uint16_t v) {
+      shared_keys[token * Tiles<kD>::kStride + d] = k;
+      shared_values[token * Tiles<kD>::kStride + d] = v;
+      if (!keeps || d >= padded) return;
+      keys[token * padded + d] = k;
+      values[token * padded + d] = v;
+    };
+    if (own.d < own.half) {
+      const RotaryPair turned = own.turned(key);
+      put(own.d, to_half<kF16>(turned.first()), to_half<kF16>(value.a));
+      put(own.d + own.half, to_half<kF16>(turned.second()), to_half<kF16>(value.b));
     }
-    for (int d = 2 * own.half + own.d; d < kD; d += own.half) {
-      shared_keys[token * Tiles<kD>::kStride + d] = 0;
-      shared_values[token * Tiles<kD>::kStride + d] = 0;
-      if (keeps && d < padded) keys[token * padded + d] = values[token * padded + d] = 0;
+#pragma unroll
+    for (int i = 0; i < kD; i += OwnPair<kD>::kPairs) {
+      const int d = task.kv.head_dim + own.d + i;
+      if (d < kD) put(d, 0, 0);
     }
   }
 };
@@ -252,7 +282,8 @@ __device__ __forceinline__ void merge_warps(const AttentionTask& task, const Sha
 template <bool kF16, int kD>
 __global__ void __launch_bounds__(kThreads) token_kernel(AttentionTask task) {
   using T = Tiles<kD>;
-  INFINILM_SHARED_MEMORY(memory);
+  INFINILM_SHARED_MEMORY(all);
+  unsigned char* memory = shared_pointer(kept(shared_address(all)));
   auto* tiles = reinterpret_cast<std::uint16_t*>(memory);
   std::uint16_t* queries = tiles + T::kAll;
   let_next_start();
@@ -270,28 +301,25 @@ __global__ void __launch_bounds__(kThreads) token_kernel(AttentionTask task) {
     }
     commit_copies();
   };
-#pragma unroll
+#pragma unroll 1
   for (int i = 0; i < T::kStages; ++i) ask_for(s.block_begin + i);
   clear_queries<kD>(task, s, queries);
   const OwnPair<kD> own(task, s);
+  Queries<kF16, kD> query(task, s, own);
   NewToken<kF16, kD> token;
   const int last_block = takes_token ? s.position / kKeys : -1;
-  const auto put_token = [&](int b) {
-    if (b != last_block || b >= s.block_end) return;
-    token.write(task, s, own, T::keys(tiles, b), T::values(tiles, b));
-  };
   if (takes_token) {
-    token.find_place(task, s);
+    token.find_places(task, s, own);
     wait_for_previous();
-    if (last_block < s.block_end) token.read(task, s, own);
+    if (last_block < s.block_end) token.read(own);
   }
-  stage_queries<kF16, kD>(task, s, own, queries);
-#pragma unroll
-  for (int i = 0; i < T::kStages; ++i) put_token(s.block_begin + i);
+  query.read(task, s, own);
+  query.write(s, own, queries);
   Heads<kF16, kD> heads;
   const float factor = task.scale * kBitsOfE;
   const int lowest = first_key(s.position, task.window);
   for (int b = s.block_begin; b < s.block_end; ++b) {
+    if (b == last_block) token.write(task, s, own, T::keys(tiles, b), T::values(tiles, b));
     wait_for_copies<T::kStages - 1>();
     __syncthreads();
     if (b == s.block_begin) heads.load(queries);
@@ -299,7 +327,6 @@ __global__ void __launch_bounds__(kThreads) token_kernel(AttentionTask task) {
                  s.position, factor);
     __syncthreads();
     ask_for(b + T::kStages);
-    put_token(b + T::kStages);
   }
   heads.gather();
   float* partial = s.splits == 1 ? nullptr : partial_of(task, s.item, kTokenHeads, s.item.split);

@@ -276,6 +276,7 @@ struct RowSums : DigitRows<Unit, kDigitRun, kDigitRun> {
   static constexpr int kRows = 1;
   float d[2];
   uint2 x[Unit::kPieces] = {};  // what the lane multiplies: zeros stay where it has no part
+  OwnNotes own_notes;
 
   __host__ __device__ static constexpr int floats(int) { return kTileRows; }
   __device__ static constexpr int place(int, int n) { return n; }
@@ -300,7 +301,7 @@ struct RowSums : DigitRows<Unit, kDigitRun, kDigitRun> {
     if (keeps) put_note(to.notes, column, note);
   }
   __device__ __forceinline__ void clear() { d[0] = d[1] = 0.0f; }
-  __device__ __forceinline__ void add(const Unit& unit, const StagedX<RowSums>& from) {
+  __device__ __forceinline__ void take(const StagedX<RowSums>& from) {
     const int g = lane_index() / 4, t = lane_index() % 4;
     const auto own_column = static_cast<unsigned>(g / 4 * 32 + t * 8);
     const auto* own = reinterpret_cast<const unsigned char*>(from.x) +
@@ -314,7 +315,13 @@ struct RowSums : DigitRows<Unit, kDigitRun, kDigitRun> {
         x[two * 2 + i] = *reinterpret_cast<const uint2*>(own + at);
       }
     }
-    const auto notes = *reinterpret_cast<const OwnNotes*>(from.notes + t * kTwos);
+    if constexpr (!Unit::kHasZeros) take_notes(from);  // there are registers for it
+  }
+  __device__ __forceinline__ void take_notes(const StagedX<RowSums>& from) {
+    own_notes = *reinterpret_cast<const OwnNotes*>(from.notes + lane_index() % 4 * kTwos);
+  }
+  __device__ __forceinline__ void add(const Unit& unit, const StagedX<RowSums>& from) {
+    if constexpr (Unit::kHasZeros) take_notes(from);
 #pragma unroll
     for (int two = 0; two < kTwos; ++two) {
       int sums[4] = {};
@@ -322,7 +329,7 @@ struct RowSums : DigitRows<Unit, kDigitRun, kDigitRun> {
       for (int i = two * 2; i < two * 2 + 2; ++i) {
         multiply_bytes(sums, unit.signed_codes(i).v, x[i].x, x[i].y);
       }
-      const Note note = notes.of[two];
+      const Note note = own_notes.of[two];
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         int sum = sums[2 * h] * 256 + sums[2 * h + 1];

@@ -108,31 +108,64 @@ class WarpUnits {
   int group_ = 0, begin_ = 0, round_ = 0, part_ = 0;
 };
 
-// The stages of a block, in the order in which they are multiplied, by a warp that does nothing else.
+// What comes into a block's stages, one after the other.
+template <class Unit>
+class StageOrder {
+ public:
+  __device__ __forceinline__ explicit StageOrder(const Product& p) : p_(p) {}
+  // False behind the last one.
+  __device__ __forceinline__ bool next(const std::byte*& from, int& bytes) {
+    if (unit_ >= end_ && !open()) return false;
+    from = tile_ + std::int64_t{unit_} * Unit::kSlotBytes;
+    bytes = min(kMultiplyingWarps, end_ - unit_) * Unit::kSlotBytes;
+    unit_ += kMultiplyingWarps;
+    return true;
+  }
+
+ private:
+  // The next tile of a group, for one chunk of x after the other.
+  __device__ __forceinline__ bool open() {
+    const Rounds rounds(p_);
+    if (++part_ == rounds.parts()) part_ = 0, ++round_;
+    if (round_ == rounds.of_group(group_)) round_ = 0, begin_ += p_.chunk;
+    if (begin_ >= p_.share) begin_ = 0, group_ += p_.together;
+    if (group_ >= rounds.count()) return false;
+    const Place at = rounds.place(group_ + round_, part_);
+    const MatrixView& m = p_.parts[at.part].matrix;
+    tile_ = m.data + at.tile * m.unit.tile_bytes();
+    unit_ = begin_ * kMultiplyingWarps;
+    end_ = min(p_.slots, (begin_ + p_.chunk) * kMultiplyingWarps);
+    return true;
+  }
+
+  const Product& p_;
+  const std::byte* tile_ = nullptr;
+  int group_ = 0, begin_ = 0, round_ = 0, part_ = -1;
+  int unit_ = 0, end_ = 0;
+};
+
+// By a warp that does nothing else.
 template <class Unit>
 __device__ __forceinline__ void bring_stages(const Product& p, const Stages<Unit>& stages) {
   // While nothing is multiplied yet: not faster than memory answers. What the kernel before still reads would wait behind it.
   constexpr unsigned kPause = 400;
-  const Rounds rounds(p);
   NextStage<Unit> next(stages);
-  int empty = p.depth;
-  const auto bring = [&](const Place& at, int begin) {
-    const MatrixView& m = p.parts[at.part].matrix;
-    const std::byte* from = m.data + at.tile * m.unit.tile_bytes();
-    const int end = min(p.slots, (begin + p.chunk) * kMultiplyingWarps);
-    for (int unit = begin * kMultiplyingWarps; unit < end; unit += kMultiplyingWarps) {
-      const int units = min(kMultiplyingWarps, end - unit);
-      next.fill(from + std::int64_t{unit} * Unit::kSlotBytes, units * Unit::kSlotBytes);
-      if (--empty > 0) pause(kPause);
-    }
-  };
-  for (int group = 0; group < rounds.count(); group += p.together) {
-    for (int begin = 0; begin < p.share; begin += p.chunk) {
-      for (int i = 0; i < rounds.of_group(group); ++i) {
-        for (int part = 0; part < rounds.parts(); ++part) {
-          bring(rounds.place(group + i, part), begin);
-        }
+  // First what there is room for and what is to come after it; then, from behind the former on, all of it.
+#pragma unroll 1
+  for (int pass = 0; pass < 2; ++pass) {
+    const bool is_first = pass == 0;
+    StageOrder<Unit> order(p);
+    const std::byte* from = nullptr;
+    int bytes = 0;
+    for (int number = 0; order.next(from, bytes); ++number) {
+      if ((number < p.depth) == is_first) {
+        next.fill(from, bytes);
+      } else if (is_first && is_elected()) {
+        prefetch_at_once(from, bytes);
       }
+      if (!is_first) continue;
+      if (number + 1 == p.depth + p.ahead) break;
+      pause(kPause);
     }
   }
 }
@@ -286,6 +319,7 @@ __device__ __forceinline__ void multiply_tiles(const Product& p, int warp, unsig
         d.clear();
         StagedX<Sums> of_unit = x.from(warp * Unit::kColumns);
         for (int step = 0; step < count; ++step, of_unit = of_unit.from(kAcross)) {
+          d.take(of_unit);
           weights.wait();
           Unit unit;
           unit.load(weights.at());
@@ -406,6 +440,11 @@ int divide_memory(Product& p, Room room, int units) {
     while (p.chunk > 1 && bytes(p.depth, p.chunk) > room.all) --p.chunk;
   } else if (Unit::kScaled) {
     p.depth = std::max(deepest(p.chunk, room.beside), std::min(p.depth, Unit::kDepth / 2));
+  }
+  if (Unit::kScaled && p.act >= 0) {
+    // While attention and a short product are under way, before gate and up, memory has little to do. Not so much that it lasts longer than these.
+    constexpr int kMostAhead = 4;
+    p.ahead = std::clamp((units - p.depth) / 4, 0, kMostAhead);
   }
   p.x_shared_stride = columns(p.chunk) + kPad;
   p.x_at = aligned(Plan::ring_bytes(p.depth));

@@ -18,11 +18,14 @@ inline constexpr int kSumStride = 20;        // of the 16 sums of a row: no bank
 //   kTakesAnySize: of x
 //   kHasDigitRuns: x lies in shared memory as a DigitRow
 //   floats(rows): what a warp keeps of a tile, by store(), and place(r, n): where in it is output n of row r
+//   take(x): may read what add(unit, x) will need, while the unit is on its way
 //   bits(): something that comes of all that was added
 struct SumsByRow {
   static constexpr bool kHasDigitRuns = false;
   __host__ __device__ static constexpr int floats(int rows) { return rows * kSumStride; }
   __device__ static constexpr int place(int r, int n) { return r * kSumStride + n; }
+  template <class X>
+  __device__ __forceinline__ void take(const X&) {}
 };
 
 // Of a product, where the compiler may know it.
