@@ -377,7 +377,10 @@ template <class Unit, class Sums>
 __global__ void __launch_bounds__(BlockPlan<Unit>::kThreads, BlockPlan<Unit>::kBlocks)
     product_kernel(const __grid_constant__ Product p) {
   INFINILM_SHARED_MEMORY(all);
-  unsigned char* memory = shared_pointer(kept(shared_address(all)));
+  unsigned char* memory = all;
+  // Several rows are copied in loops (copy_rounded): there the compiler has to know that what it writes is not what it reads next, or each
+  // load waits for the one before.
+  if constexpr (Sums::kRows == 1) memory = shared_pointer(kept(shared_address(all)));
   let_next_start();
   if (static_cast<int>(blockIdx.x) >= p.tiles) {  // see launch_product
     wait_for_previous();
@@ -441,8 +444,8 @@ int divide_memory(Product& p, Room room, int units) {
   } else if (Unit::kScaled) {
     p.depth = std::max(deepest(p.chunk, room.beside), std::min(p.depth, Unit::kDepth / 2));
   }
-  if (Unit::kScaled && p.act >= 0) {
-    // While attention and a short product are under way, before gate and up, memory has little to do. Not so much that it lasts longer than these.
+  if (Unit::kScaled && Sums::kRows == 1 && p.act >= 0) {
+    // While attention and a short product of one row are under way, before gate and up, memory has little to do. Not so many that it lasts longer.
     constexpr int kMostAhead = 4;
     p.ahead = std::clamp((units - p.depth) / 4, 0, kMostAhead);
   }
