@@ -45,7 +45,7 @@ inline void expect_bytes(Arrival* arrival, int) { emulation::arrive(arrival); }
 inline void copy_at_once(void* to, const void* from, int bytes, Arrival*) {
   std::memcpy(to, from, static_cast<std::size_t>(bytes));
 }
-inline void prefetch_at_once(const void*, int) {}
+inline void prefetch_at_once(const void* from, int bytes) { emulation::touch(from, bytes); }
 inline void wait_for_arrival(Arrival* arrival, unsigned phase) {
   emulation::wait_for_phase(arrival, phase);
 }

@@ -67,6 +67,18 @@ __device__ __forceinline__ PowerOfTwo scale_for(float largest) {
 inline constexpr float kWhole = 12582912.0f;
 inline constexpr unsigned kWholeBits = 0x4b400000u;
 
+// A column in steps of a power of two: a whole number, of which the lowest byte is the lower digit.
+struct Whole {
+  unsigned bits;
+
+  __device__ __forceinline__ Whole(float v, const PowerOfTwo& scale) {
+    bits = __float_as_uint(fmaf(v, scale.value, kWhole));
+  }
+  __device__ __forceinline__ unsigned number() const { return bits - kWholeBits; }
+  // Its second byte is the higher digit: the lower one is signed.
+  __device__ __forceinline__ unsigned rounded() const { return bits + 128; }
+};
+
 // Eight columns of a row, by lanes that have neighbouring ones; all lanes of a warp at once. True where `note` is to be kept: in one
 // lane of each run of columns. Its scale undoes that codes are taken kCodeStep times; its sum takes time, which not all need.
 template <Layout kLayout, int kScaleColumns, int kRunColumns, bool kWithSum = true>
@@ -82,9 +94,10 @@ __device__ __forceinline__ bool take_digits(const float (&v)[8], Digits& digits,
   unsigned low[8], high[8], sum = 0;
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    low[i] = __float_as_uint(fmaf(v[i], scale.value, kWhole));
-    high[i] = low[i] + 128;  // the lower byte is signed
-    sum += low[i] - kWholeBits;
+    const Whole whole(v[i], scale);
+    low[i] = whole.bits;
+    high[i] = whole.rounded();
+    sum += whole.number();
   }
   digits = {gather_digits<kLayout, 1>(high), gather_digits<kLayout, 0>(low)};
   if constexpr (kWithSum) {
@@ -115,9 +128,9 @@ __device__ __forceinline__ float leave_digits(const DigitRow& to, unsigned colum
     largest = larger_size(largest, __shfl_xor_sync(kAll, largest, mask));
   }
   const PowerOfTwo scale = scale_for(largest);
-  const unsigned low = __float_as_uint(fmaf(v, scale.value, kWhole));
+  const Whole whole(v, scale);
   const bool is_finite = scale.inverse == scale.inverse;
-  int sum = is_finite ? static_cast<int>(low - kWholeBits) : 0;
+  int sum = is_finite ? static_cast<int>(whole.number()) : 0;
   const float rounded = is_finite ? static_cast<float>(sum) * scale.inverse : v;
   if constexpr (Unit::kHasZeros) {
 #pragma unroll
@@ -125,8 +138,8 @@ __device__ __forceinline__ float leave_digits(const DigitRow& to, unsigned colum
   }
   if (!is_there) return rounded;
   auto* bytes = reinterpret_cast<unsigned char*>(to.x) + place_of_eight<Unit::kFormat>(column % 8);
-  bytes[digits_place(column, 0)] = static_cast<unsigned char>((low + 128) >> 8);
-  bytes[digits_place(column, 1)] = static_cast<unsigned char>(low);
+  bytes[digits_place(column, 0)] = static_cast<unsigned char>(whole.rounded() >> 8);
+  bytes[digits_place(column, 1)] = static_cast<unsigned char>(whole.bits);
   if (column % kDigitRun == 0) {
     to.notes[column / kDigitRun] = {sum, scale.inverse / kCodeStep<Unit::kFormat>};
   }

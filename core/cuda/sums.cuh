@@ -11,6 +11,11 @@ inline constexpr int kMultiplyingWarps = 8;  // of a block
 inline constexpr int kOwn = 8;               // columns of x that a lane stages at a time
 inline constexpr int kSumStride = 20;        // of the 16 sums of a row: no bank conflicts
 
+// Whether each of these warps has two neighbouring units.
+inline bool takes_pairs(const MatrixView& m) {
+  return m.inputs > (kMultiplyingWarps - 1) * 2 * m.unit.columns;
+}
+
 // A class of sums has
 //   kRows: rows, at most
 //   X, Note: what is kept of columns of x in shared memory, and of runs of them, of which there are notes(rows, columns); put()

@@ -215,9 +215,6 @@ struct PairOfUnits {
   }
 };
 
-// Whether each of eight warps has some.
-inline bool takes_pairs(const MatrixView& m) { return m.inputs > 7 * 2 * m.unit.columns; }
-
 template <class Unit>
 struct TwoUnits : PairOfUnits<Unit> {
   using PairOfUnits<Unit>::units;

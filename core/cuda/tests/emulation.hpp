@@ -177,6 +177,12 @@ inline void wait_for_phase(const std::uint64_t* at, unsigned phase) {
   wait_until([=] { return read_arrivals(at).phase != phase; });
 }
 
+// Reads what somebody will soon ask for, so that wrong addresses are found.
+inline void touch(const void* from, int bytes) {
+  const auto* memory = static_cast<const volatile unsigned char*>(from);
+  for (int i = 0; i < bytes; i += 16) static_cast<void>(memory[i]);
+}
+
 inline void meet(int index, int threads, bool waits) {
   Place& place = block().places[index];
   const int time = place.times;
