@@ -160,6 +160,11 @@ struct DigitRows {
     return (zero - kCodeMiddle<Unit::kFormat>)*kCodeStep<Unit::kFormat>;
   }
   template <class Sums>
+  __device__ __forceinline__ static void put_note(const StagedX<Sums>& x, int r, int column,
+                                                  const Note& note) {
+    x.notes[column / kRunColumns * x.rows + r] = note;
+  }
+  template <class Sums>
   __device__ __forceinline__ static void put(const StagedX<Sums>& to, int r, int column,
                                              const float (&v)[kOwn], bool is_inside) {
     Digits digits;
@@ -168,7 +173,7 @@ struct DigitRows {
         take_digits<Unit::kFormat, kScaleColumns, kRun, Unit::kHasZeros>(v, digits, note);
     if (!is_inside) return;
     put_digits(to.x + r * to.stride, column, digits);
-    if (keeps) to.notes[column / kRunColumns * to.rows + r] = note;
+    if (keeps) Sums::put_note(to, r, column, note);
   }
 };
 
@@ -293,25 +298,16 @@ struct RowSums : DigitRows<Unit, kDigitRun, kDigitRun> {
 
   __host__ __device__ static constexpr int floats(int) { return kTileRows; }
   __device__ static constexpr int place(int, int n) { return n; }
-  __device__ __forceinline__ static void put_note(Note* notes, int column, const cuda::Note& note) {
+  __device__ __forceinline__ static void put_note(const StagedX<RowSums>& x, int, int column,
+                                                  const cuda::Note& note) {
     const unsigned run = static_cast<unsigned>(column) / kDigitRun;
     constexpr unsigned kEach = kTwos, kOfUnit = 4 * kEach;
-    Note& to = notes[run / kOfUnit * kOfUnit + run % 4 * kEach + run / 4 % kEach];
+    Note& to = x.notes[run / kOfUnit * kOfUnit + run % 4 * kEach + run / 4 % kEach];
     if constexpr (Unit::kHasZeros) {
       to = note;
     } else {
       to = note.scale;
     }
-  }
-  __device__ __forceinline__ static void put(const StagedX<RowSums>& to, int, int column,
-                                             const float (&v)[kOwn], bool is_inside) {
-    Digits digits;
-    cuda::Note note;
-    const bool keeps =
-        take_digits<Unit::kFormat, kDigitRun, kDigitRun, Unit::kHasZeros>(v, digits, note);
-    if (!is_inside) return;
-    put_digits(to.x, column, digits);
-    if (keeps) put_note(to.notes, column, note);
   }
   __device__ __forceinline__ void clear() { d[0] = d[1] = 0.0f; }
   __device__ __forceinline__ void take(const StagedX<RowSums>& from) {

@@ -77,8 +77,7 @@ struct Product {
   int notes_at = 0;
   int sums_at = 0;
   int depth = 0;  // slots of a ring
-  int ahead =
-      0;  // stages behind those that are brought into the device's cache before the first is multiplied
+  int ahead = 0;  // stages behind these that come into the device's cache early
   // Of many rows (product_many.cuh): `tiles` are panels then.
   int chunks = 0;               // of a row
   float* partial = nullptr;     // results of a block for parts of panels

@@ -13,8 +13,8 @@ struct OwnColumns {
   int begin, warp, count;
   // Where number i lies in the chunk, and in x: behind its `inputs` columns, if there is none.
   __device__ __forceinline__ int in_chunk(int i) const {
-    constexpr unsigned kColumns =
-        Unit::kColumns;  // powers of two, which to divide by is least for numbers without a sign
+    // To divide by a power of two is least for numbers without a sign.
+    constexpr unsigned kColumns = Unit::kColumns;
     const auto n = static_cast<unsigned>(i);
     return static_cast<int>(n / kColumns * (kMultiplyingWarps * kColumns) + n % kColumns) +
            warp * Unit::kColumns;
@@ -163,7 +163,7 @@ __device__ __forceinline__ void copy_digits(const Product& p, OwnColumns<Unit> o
     each(x, kOwn, [&](uint4& v, int column) {
       v = *reinterpret_cast<const uint4*>(p.digits.x + own.begin + column);
     });
-    each(notes, kDigitRun, [&](const Note& v, int column) { Sums::put_note(to.notes, column, v); });
+    each(notes, kDigitRun, [&](const Note& v, int column) { Sums::put_note(to, 0, column, v); });
     each(x, kOwn,
          [&](const uint4& v, int column) { *reinterpret_cast<uint4*>(to.x + column) = v; });
   }
